@@ -1,0 +1,1 @@
+"""What crosses the link: topics, messages, codec, links, broker."""

@@ -1,0 +1,1 @@
+"""The cloud worker: decodes features, answers with logits."""

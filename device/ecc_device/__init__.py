@@ -1,0 +1,1 @@
+"""The device: engine, filters, runtime, store, learner."""

@@ -1,0 +1,1 @@
+"""What a model is: integer program, files, spikes as bits, frames."""

@@ -1,0 +1,43 @@
+"""What the four command lines share: one-line errors, exit codes, JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from ecc_model.errors import EccError
+
+if TYPE_CHECKING:
+    import typer
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+
+def run(app: typer.Typer) -> None:
+    """Run a command line. An `EccError` becomes `error: ...` and exit code 1; `--debug` shows the traceback."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+        os.environ["ECC_DEBUG"] = "1"
+    try:
+        app()
+    except EccError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def print_json(value: object) -> None:
+    """One JSON document on standard output, keys in the order given."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def note(text: str) -> None:
+    """A line for the person at the terminal; never mixed into what a program reads from standard output."""
+    print(text, file=sys.stderr, flush=True)

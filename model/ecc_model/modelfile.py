@@ -1,0 +1,234 @@
+"""Model files: a PyTorch checkpoint whose ZIP also carries what a device needs.
+
+`torch.load(path, weights_only=True)` opens `vgg9.pt` and `cloud.pt`. Under `<root>/extra/` the same ZIP holds
+`manifest.json`, `program.safetensors` (the integer program) and `guard.safetensors` (the guard set). Those are read
+here with `zipfile` and numpy, without torch and without pickle; every size and hash is checked first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ecc_model import bits, safetensors
+from ecc_model.errors import ModelCorrupt, ModelError, ModelFormat, ModelNotFound, ProgramMissing
+from ecc_model.program import MAX_CLASSES, Program, from_records, to_records
+
+FORMAT = 1
+MAX_RECORD_BYTES = 512 << 20
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_LABEL_CHARACTERS = 64
+_STAMP = (1980, 1, 1, 0, 0, 0)  # the same content gives the same bytes
+
+
+class EncoderInfo(msgspec.Struct, frozen=True):
+    """One bottleneck encoder: its name, what its spikes are called on the wire, and their shape (T, C, H, W)."""
+
+    name: str
+    features_id: str
+    shape: list[int]
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """`manifest.json`: what a model file says of itself."""
+
+    format: int
+    kind: str  # "edge" or "cloud"
+    labels: list[str]
+    temperature: float  # divides the logits before softmax
+    threshold: float = 1.0  # edge: normalized entropy above it is ambiguous
+    encoders: list[EncoderInfo]  # edge: what it sends; cloud: what it reads
+    frame: list[int]  # steps, channels, height, width
+    network: dict[str, Any]  # how to rebuild the torch modules (ecc_model.nets)
+    program: dict[str, Any] = msgspec.field(default_factory=dict)
+    provenance: dict[str, str] = msgspec.field(default_factory=dict)
+    records: dict[str, str] = msgspec.field(default_factory=dict)  # record name -> SHA-256
+
+
+class _FormatOnly(msgspec.Struct):
+    format: int
+
+
+@dataclass(frozen=True, eq=False)
+class GuardSet:
+    """Validation rows of known classes that travel with the model.
+
+    bits: uint8 (rows, bytes), packed split-point spikes; labels: int32 (rows,), indices into the model's labels;
+    judge: uint8 (rows,), 1 where a row only judges an update, 0 where it is replayed in learning.
+    """
+
+    bits: NDArray[np.uint8]
+    labels: NDArray[np.int32]
+    judge: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeModel:
+    """What a device reads from `vgg9.pt`."""
+
+    path: Path
+    sha256: str
+    manifest: Manifest
+    program: Program
+    guard: GuardSet
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names, in the order of the logits."""
+        return tuple(self.manifest.labels)
+
+    @property
+    def temperature(self) -> float:
+        """Divides the logits before softmax."""
+        return self.manifest.temperature
+
+    @property
+    def threshold(self) -> float:
+        """Normalized entropy above this is ambiguous."""
+        return self.manifest.threshold
+
+
+Records = Mapping[str, Mapping[str, NDArray[Any]]]  # record name -> tensors
+
+
+def labels_id(names: Sequence[str]) -> bytes:
+    """Four bytes that tell label lists apart: the start of SHA-256 of the names, joined by NUL."""
+    return hashlib.sha256("\0".join(names).encode()).digest()[:4]
+
+
+def edge_records(program: Program, guard: GuardSet) -> tuple[dict[str, Any], Records]:
+    """The manifest's `program` entry and the records of an edge model."""
+    spec, tensors = to_records(program)
+    guard_tensors: dict[str, NDArray[Any]] = {"bits": guard.bits, "labels": guard.labels, "judge": guard.judge}
+    return spec, {"program": tensors, "guard": guard_tensors}
+
+
+def add_records(path: Path, manifest: Manifest, records: Records) -> None:
+    """Put manifest and records into the checkpoint at `path`, which `torch.save` has just written."""
+    blobs = {f"{name}.safetensors": safetensors.dump(tensors) for name, tensors in records.items()}
+    hashes = {name: hashlib.sha256(blob).hexdigest() for name, blob in blobs.items()}
+    blobs["manifest.json"] = msgspec.json.encode(msgspec.structs.replace(manifest, records=hashes))
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
+        root = archive.namelist()[0].partition("/")[0]
+        for name, blob in sorted(blobs.items()):
+            archive.writestr(zipfile.ZipInfo(f"{root}/extra/{name}", _STAMP), blob)
+
+
+def read_edge(path: Path | str) -> EdgeModel:
+    """Read an edge model without torch.
+
+    Raises `ModelNotFound`, `ModelCorrupt`, `ModelFormat`, or `ProgramMissing` for a plain checkpoint.
+    """
+    path = Path(path)
+    manifest, records, digest = _read(path, "edge", ("program", "guard"))
+    try:
+        program = from_records(manifest.program, records["program"])
+        guard = _guard(records["guard"], program, len(manifest.labels))
+    except ModelError as exc:
+        raise ModelCorrupt(path, str(exc)) from exc
+    if program.classes != len(manifest.labels):
+        raise ModelCorrupt(path, f"{program.classes} logits for {len(manifest.labels)} labels")
+    if [e.features_id for e in manifest.encoders] != [program.features_id]:
+        raise ModelCorrupt(path, "its features_id is not that of its head and encoder")
+    return EdgeModel(path, digest, manifest, program, guard)
+
+
+def read_manifest(path: Path | str, kind: str) -> Manifest:
+    """The checked manifest of a model file of `kind` ("edge" or "cloud")."""
+    return _read(Path(path), kind, ())[0]
+
+
+def _read(path: Path, kind: str, wanted: tuple[str, ...]) -> tuple[Manifest, dict[str, dict[str, NDArray[Any]]], str]:
+    try:
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256") if hasattr(hashlib, "file_digest") else _sha256(stream)
+            with zipfile.ZipFile(stream) as archive:
+                names = archive.namelist()
+                root = names[0].partition("/")[0] if names else ""
+                if f"{root}/extra/manifest.json" not in names:
+                    if f"{root}/data.pkl" in names:
+                        raise ProgramMissing(path)
+                    raise ModelCorrupt(path, "no manifest inside")
+                text = _record(archive, f"{root}/extra/manifest.json", MAX_MANIFEST_BYTES)
+                manifest = _manifest(path, text, kind)
+                records = {}
+                for name in wanted:
+                    blob = _record(archive, f"{root}/extra/{name}.safetensors", MAX_RECORD_BYTES)
+                    if hashlib.sha256(blob).hexdigest() != manifest.records.get(f"{name}.safetensors"):
+                        raise ModelCorrupt(path, f"record '{name}' has another hash than the manifest says")
+                    records[name] = _tensors(path, blob)
+    except FileNotFoundError as exc:
+        raise ModelNotFound(path) from exc
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError) as exc:
+        raise ModelCorrupt(path, str(exc) or type(exc).__name__) from exc
+    except (ValueError, KeyError, IndexError, OverflowError, NotImplementedError, RuntimeError) as exc:
+        # zipfile's own reactions to altered directories: absurd offsets, unknown methods, password flags
+        raise ModelCorrupt(path, f"its ZIP directory is damaged: {exc}") from exc
+    return manifest, records, digest.hexdigest()
+
+
+def _sha256(stream: Any) -> Any:
+    """`hashlib.file_digest` for Python 3.10."""
+    digest = hashlib.sha256()
+    while chunk := stream.read(1 << 20):
+        digest.update(chunk)
+    return digest
+
+
+def _record(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
+    info = archive.getinfo(name)
+    if info.compress_type != zipfile.ZIP_STORED or info.file_size > limit or info.compress_size != info.file_size:
+        raise zipfile.BadZipFile(f"record {name} is compressed or above {limit} bytes")
+    return archive.read(info)
+
+
+def _tensors(path: Path, blob: bytes) -> dict[str, NDArray[Any]]:
+    try:
+        return safetensors.load(blob)
+    except ModelError as exc:
+        raise ModelCorrupt(path, str(exc)) from exc
+
+
+def _manifest(path: Path, text: bytes, kind: str) -> Manifest:
+    try:
+        found = msgspec.json.decode(text, type=_FormatOnly).format
+        if found != FORMAT:
+            raise ModelFormat(path, f"format {found}", f"format {FORMAT}")
+        manifest = msgspec.json.decode(text, type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise ModelCorrupt(path, f"its manifest is not valid: {exc}") from exc
+    if manifest.kind != kind:
+        raise ModelFormat(path, f"kind '{manifest.kind:.20}'", f"kind '{kind}' here")
+    names = manifest.labels
+    if not 1 <= len(names) <= MAX_CLASSES or len(set(names)) != len(names):
+        raise ModelCorrupt(path, f"{len(names)} labels, or some twice")
+    if any(not 1 <= len(name) <= MAX_LABEL_CHARACTERS or not name.isprintable() for name in names):
+        raise ModelCorrupt(path, f"labels are 1 to {MAX_LABEL_CHARACTERS} printable characters")
+    if not (0.0 < manifest.temperature < 1e6 and 0.0 <= manifest.threshold <= 1.0):
+        raise ModelCorrupt(path, f"temperature {manifest.temperature}, threshold {manifest.threshold}")
+    return manifest
+
+
+def _guard(tensors: dict[str, NDArray[Any]], program: Program, classes: int) -> GuardSet:
+    width = bits.packed_size(program.split_shape)
+    try:
+        rows, labels, judge = tensors["bits"], tensors["labels"], tensors["judge"]
+    except KeyError as exc:
+        raise ModelError(f"the guard set has no {exc}") from exc
+    if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != width:
+        raise ModelError(f"guard rows of {rows.shape[-1:]} bytes, {width} fit the split point")
+    if labels.dtype != np.int32 or judge.dtype != np.uint8 or not labels.shape == judge.shape == rows.shape[:1]:
+        raise ModelError("guard rows, labels and judges differ in number")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ModelError("guard labels outside of the model's labels")
+    return GuardSet(rows, labels, judge)

@@ -1,0 +1,1 @@
+"""Networks, losses and quantization; everything here needs torch."""

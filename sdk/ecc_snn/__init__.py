@@ -1,0 +1,1 @@
+"""SDK: classify on the device, ask the cloud when unsure."""

@@ -1,0 +1,97 @@
+"""Small models for tests: untrained, but with weights large enough that every layer fires."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from ecc_model import bits
+from ecc_model.modelfile import EncoderInfo, GuardSet
+from ecc_model.nets.checkpoint import ENCODER_NAME, save_cloud, save_edge
+from ecc_model.nets.cloud import CloudConfig, CloudNet
+from ecc_model.nets.neuron import Lif
+from ecc_model.nets.quantize import compile_network
+from ecc_model.nets.vgg import SpikingVgg9, VggConfig
+from ecc_model.program import Program
+
+DIGITS = tuple("0123456789")
+CONFIG = VggConfig(steps=2, channels=1, height=16, width_px=16, width=0.06, classes=6, split=2, code_channels=4)
+
+
+@dataclass(frozen=True)
+class TinyModels:
+    """Files of one edge model (labels 0-5) and the cloud model (labels 0-9) that reads its features."""
+
+    edge: Path
+    cloud: Path
+    program: Program
+
+
+def lively_network(config: VggConfig, seed: int) -> SpikingVgg9:
+    """A network with random weights, batch norm statistics moved off their start, in eval mode."""
+    torch.manual_seed(seed)
+    net = SpikingVgg9(config, Lif)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 1.0, 5.0)
+            torch.nn.init.uniform_(module.bias, -0.2, 1.0)
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.05, 0.3)
+        elif isinstance(module, torch.nn.Linear):
+            torch.nn.init.normal_(module.weight, 0.1, 0.5)
+    return net.eval()
+
+
+def tiny_guard(program: Program, classes: int, rows: int, seed: int) -> GuardSet:
+    """Random split-point rows: enough for the file format, not for accuracy."""
+    rng = np.random.default_rng(seed)
+    packed = [np.frombuffer(bits.pack(rng.random(program.split_shape) < 0.2), np.uint8) for _ in range(rows)]
+    labels = (np.arange(rows) % classes).astype(np.int32)
+    return GuardSet(np.stack(packed), labels, (np.arange(rows) % 2).astype(np.uint8))
+
+
+def write_tiny_models(
+    folder: Path, *, seed: int = 0, threshold: float = 0.5, config: VggConfig = CONFIG
+) -> TinyModels:
+    """`vgg9.pt` and `cloud.pt` in `folder`. threshold 0 sends everything up, 1 nothing."""
+    net = lively_network(config, seed)
+    program = compile_network(net)
+    edge, cloud = folder / "vgg9.pt", folder / "cloud.pt"
+    guard = tiny_guard(program, config.classes, 4 * config.classes, seed)
+    save_edge(
+        edge,
+        net,
+        program,
+        guard,
+        labels=DIGITS[: config.classes],
+        temperature=1.0,
+        threshold=threshold,
+        provenance={"made-by": "tests"},
+    )
+    torch.manual_seed(seed + 1)
+    cloud_net = CloudNet(
+        CloudConfig(
+            steps=config.steps,
+            channels=config.channels,
+            classes=len(DIGITS),
+            code_channels=config.code_channels,
+            code_stride=config.code_stride,
+            split_channels=config.split_channels,
+            tail_channels=8,
+            teacher_channels=8,
+        ),
+        Lif,
+    ).eval()
+    frame = program.input
+    save_cloud(
+        cloud,
+        cloud_net,
+        labels=DIGITS,
+        temperature=1.0,
+        encoders=[EncoderInfo(ENCODER_NAME, program.features_id, list(program.code_shape))],
+        frame=[frame.steps, frame.channels, frame.height, frame.width],
+        provenance={"made-by": "tests"},
+    )
+    return TinyModels(edge, cloud, program)
