@@ -15,9 +15,10 @@ import math
 
 import numpy as np
 import zstandard
+from numpy.typing import NDArray
+
 from ecc_model import bits
 from ecc_model.errors import WireError
-from numpy.typing import NDArray
 
 RAW = 0
 ZSTD = 1

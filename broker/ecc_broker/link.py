@@ -5,7 +5,7 @@ took is sent again after a broken connection, at least once; what had to be give
 
 | count       | meaning                                                                 |
 |-------------|-------------------------------------------------------------------------|
-| handler     | messages whose handler raised an `EccError`                             |
+| handler     | calls of a handler or listener that ended in an `EccError`              |
 | too-large   | received messages above the link's limit                                |
 | bad-topic   | received messages whose topic is not UTF-8                              |
 | refused     | own messages that the broker refused with a reason code (MQTT 5)        |
@@ -19,11 +19,10 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
-
-from ecc_model.errors import EccError, LinkError
+from typing import Protocol, TypeVar
 
 from ecc_broker import topics
+from ecc_model.errors import EccError, LinkError
 
 DEFAULT_WINDOW = 20  # messages taken and not yet acknowledged: Mosquitto's own receive maximum
 
@@ -48,6 +47,7 @@ class Will:
     retain: bool = True
 
 
+T = TypeVar("T")
 Handler = Callable[[Message], None]
 ConnectionListener = Callable[[bool], None]
 
@@ -84,7 +84,10 @@ class Link(Protocol):
         """
 
     def on_connection(self, listener: ConnectionListener) -> None:
-        """Call `listener` with True after each connect and False after each loss, on the link's own thread."""
+        """Call `listener` with True after each connect, and with False after each loss or a first failure.
+
+        On the link's own thread; `problem` says why before the call.
+        """
 
     def close(self) -> None:
         """Send what was taken, for at most a second, and say goodbye. A closed link cannot be started again."""
@@ -109,13 +112,16 @@ class Subscribers:
     def dispatch(self, message: Message) -> None:
         """Call every handler whose filter matches."""
         for filter_, handler in self._handlers:
-            if not topics.matches(filter_, message.topic):
-                continue
-            try:
-                handler(message)
-            except EccError as error:
-                self._counts["handler"] += 1
-                log.warning("message on %s dropped: %s", message.topic, error)
+            if topics.matches(filter_, message.topic):
+                self.call(handler, message, f"message on {message.topic} dropped")
+
+    def call(self, listener: Callable[[T], None], value: T, what: str) -> None:
+        """Call one of the owner's functions, and live through its `EccError`."""
+        try:
+            listener(value)
+        except EccError as error:
+            self._counts["handler"] += 1
+            log.warning("%s: %s", what, error)
 
 
 def check_outgoing(topic: str, payload: bytes, max_bytes: int) -> None:
@@ -123,5 +129,5 @@ def check_outgoing(topic: str, payload: bytes, max_bytes: int) -> None:
     topics.check_topic(topic)
     if len(payload) > max_bytes:
         raise LinkError(
-            f"a message of {len(payload)} bytes for {topic[:80]}; this link carries at most {max_bytes}, make it smaller"
+            f"a message of {len(payload)} bytes for {topic[:80]} is too large; this link carries at most {max_bytes}"
         )

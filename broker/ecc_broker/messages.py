@@ -14,11 +14,11 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 
 import msgspec
 import numpy as np
-from ecc_model.errors import WireError
 from msgspec import Meta
 from numpy.typing import NDArray
 
 from ecc_broker import codec
+from ecc_model.errors import WireError
 
 MAX_ID = 2**63 - 1
 MAX_BUDGET_MS = 600_000
@@ -194,12 +194,13 @@ def decode(kind: type[MessageT], payload: bytes) -> MessageT:
     if len(payload) > kind.max_bytes:
         raise WireError(f"a {kind.__name__} of {len(payload)} bytes; at most {kind.max_bytes} are allowed")
     try:
-        return _decoder(kind).decode(payload)
+        message: MessageT = _decoder(kind).decode(payload)
     except WireError as exc:
         raise WireError(f"not a valid {kind.__name__}: {exc}") from exc
     # msgspec lets invalid UTF-8 and too deep nesting through as Python's own errors
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise WireError(f"not a valid {kind.__name__}: {exc}") from exc
+    return message
 
 
 @functools.cache

@@ -10,10 +10,9 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ecc_model.errors import LinkError, WireError
-
 from ecc_broker import messages
 from ecc_broker.messages import WireMessage
+from ecc_model.errors import LinkError, WireError
 
 PREFIX = "ecc/1"
 CLOUD = "cloud"  # stands where a device's name stands, so no device may have it

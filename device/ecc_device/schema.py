@@ -35,7 +35,7 @@ _TABLES = (
     "CREATE TABLE drops (reason TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE counters (name TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID",
     """CREATE TABLE versions (
-        no INTEGER PRIMARY KEY AUTOINCREMENT,
+        no INTEGER PRIMARY KEY,
         file TEXT NOT NULL,
         sha256 TEXT NOT NULL,
         features_id BLOB NOT NULL CHECK (length(features_id) = 32),

@@ -12,6 +12,15 @@ from ecc_model.errors import StoreError, StoreLocked
 LOCK_NAME = "lock"
 DATABASE_NAME = "store.sqlite"
 
+_NOT_A_FOLDER = "a file, where the state folder should be; choose another state folder"
+_MEANINGS = {
+    errno.EROFS: "on a read-only file system; choose a state folder that can be written",
+    errno.EEXIST: _NOT_A_FOLDER,
+    errno.ENOTDIR: _NOT_A_FOLDER,
+    errno.ENOSPC: "the disk is full; free some space and start again",
+    errno.EIO: "the disk cannot be read or written (I/O error); check the disk",
+}
+
 
 class FolderLock:
     """The right to write in a state folder; the kernel takes it back when the process ends, however it ends.
@@ -49,31 +58,27 @@ class FolderLock:
 def database_path(folder: Path, *, writing: bool) -> Path:
     """The database's path in `folder`. Raises `StoreError` when something there can never be a database."""
     path = folder / DATABASE_NAME
-    if path.is_dir():
+    if os.path.isdir(path):
         raise StoreError(f"{path}: a folder stands where the database should be; remove it")
-    if not writing and not path.exists():
+    if os.path.exists(path):
+        if not os.access(path, os.R_OK | (os.W_OK if writing else 0)):
+            raise StoreError(_not_ours(path))
+    elif not writing:
         raise StoreError(f"{folder}: no store here; check the folder, or start the device first")
-    if not os.access(path, os.R_OK | (os.W_OK if writing else 0)) and path.exists():
-        raise StoreError(_not_ours(path))
     return path
 
 
 def _why_not(folder: Path, exc: OSError) -> str:
     """The sentence for a folder that cannot be made or written."""
-    if exc.errno == errno.EROFS:
-        return f"{folder}: on a read-only file system; choose a state folder that can be written"
     if exc.errno in (errno.EACCES, errno.EPERM):
         return _not_ours(folder)
-    if exc.errno in (errno.EEXIST, errno.ENOTDIR):
-        return f"{folder}: a file, where the state folder should be; choose another state folder"
-    if exc.errno == errno.ENOSPC:
-        return f"{folder}: the disk is full; free some space and start again"
-    return f"{folder}: cannot be used as state folder ({exc.strerror}); choose another one"
+    other = f"cannot be used as state folder ({exc.strerror}); choose another one"
+    return f"{folder}: {_MEANINGS.get(exc.errno or 0, other)}"
 
 
 def _not_ours(path: Path) -> str:
     """Permission was denied: because it belongs to somebody else, or although it does not."""
-    holder = path if path.exists() else path.parent
+    holder = next(place for place in (path, *path.absolute().parents) if os.path.exists(place))
     owner = holder.stat().st_uid
     if owner != os.geteuid():
         return f"{holder}: belongs to user {owner}, this is user {os.geteuid()}; start as that user, or chown it"

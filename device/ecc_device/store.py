@@ -7,7 +7,6 @@ when a process is killed or the power fails stands in `ecc_device.database`.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from types import TracebackType
 from typing import Literal
 
 from ecc_device.database import Database, add_count, open_database
+from ecc_device.eviction import EVICTION_ORDER, make_room, meta_value
 from ecc_device.schema import ROW_OVERHEAD_BYTES
 from ecc_device.statefolder import FolderLock, database_path
 from ecc_device.versions import Version, VersionTable
@@ -23,8 +23,6 @@ from ecc_model.errors import RowRefused, StoreError
 __all__ = ["AnswerOutcome", "Row", "Store", "StoreSummary", "Version"]
 
 DEFAULT_MAX_BYTES = 64 * 2**20
-# Who goes first when room is needed: what is learnt already, then what nobody answered, then what is worth most.
-EVICTION_ORDER = ("learnt", "waiting", "labelled")
 
 AnswerOutcome = Literal["stored", "duplicate", "unknown"]
 
@@ -87,7 +85,7 @@ class Store(VersionTable):
             try:
                 database.check()
                 with database.read() as db:
-                    return cls(database, None, None, _meta(db, "max_bytes"))
+                    return cls(database, None, None, meta_value(db, "max_bytes"))
             except StoreError:
                 database.close()
                 raise
@@ -98,7 +96,7 @@ class Store(VersionTable):
             try:
                 with database.write() as db:
                     db.execute("UPDATE meta SET value = ? WHERE key = 'max_bytes'", (max_bytes,))
-                    _make_room(db, 0, max_bytes)
+                    make_room(db, 0, max_bytes)
             except StoreError:
                 database.close()
                 raise
@@ -133,7 +131,7 @@ class Store(VersionTable):
             self.drop("buffer-too-small")
             raise RowRefused(f"a row of {size} bytes does not fit a buffer of {self._max_bytes}; enlarge the buffer")
         with self._database.write() as db:
-            _make_room(db, size, self._max_bytes)
+            make_room(db, size, self._max_bytes)
             cursor = db.execute(
                 "INSERT INTO rows (time_s, features_id, bits, edge_label) VALUES (?, ?, ?, ?)",
                 (time_s, features_id, bits, edge_label),
@@ -153,7 +151,7 @@ class Store(VersionTable):
                 (logits, labels_id, time_s, row_id),
             )
             if cursor.rowcount == 1:
-                _make_room(db, 0, self._max_bytes)
+                make_room(db, 0, self._max_bytes)
                 return "stored"
             exists = db.execute("SELECT 1 FROM rows WHERE id = ?", (row_id,)).fetchone() is not None
             outcome: AnswerOutcome = "duplicate" if exists else "unknown"
@@ -228,7 +226,7 @@ class Store(VersionTable):
             oldest = db.execute("SELECT time_s FROM rows ORDER BY id LIMIT 1").fetchone()
             return StoreSummary(
                 rows=rows,
-                bytes_used=_meta(db, "bytes"),
+                bytes_used=meta_value(db, "bytes"),
                 max_bytes=self._max_bytes,
                 oldest_s=None if oldest is None else float(oldest[0]),
                 drops=self.drops(),
@@ -238,26 +236,3 @@ class Store(VersionTable):
     def _rows(self, condition: str, values: tuple[object, ...]) -> list[Row]:
         with self._database.read() as db:
             return [Row(*found) for found in db.execute(f"SELECT {_COLUMNS} FROM rows WHERE {condition}", values)]
-
-
-def _make_room(db: sqlite3.Connection, needed: int, max_bytes: int) -> None:
-    """Evict rows until `needed` more bytes fit: states in their order, oldest first, each counted."""
-    excess = _meta(db, "bytes") + needed - max_bytes
-    for state in EVICTION_ORDER:
-        if excess <= 0:
-            return
-        victims: list[tuple[int]] = []
-        oldest_first = db.execute("SELECT id, size FROM rows WHERE state = ? ORDER BY id", (state,))
-        for row_id, size in oldest_first:
-            victims.append((row_id,))
-            excess -= size
-            if excess <= 0:
-                break
-        oldest_first.close()
-        if victims:
-            db.executemany("DELETE FROM rows WHERE id = ?", victims)
-            add_count(db, "drops", f"evicted-{state}", len(victims))
-
-
-def _meta(db: sqlite3.Connection, key: str) -> int:
-    return int(db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()[0])

@@ -15,7 +15,8 @@ EccError
 ├── SourceError             frames cannot be read
 ├── StoreError              the device's database cannot be opened or written
 │   ├── StoreFull
-│   └── StoreLocked
+│   ├── StoreLocked
+│   └── RowRefused          a row larger than the whole buffer
 ├── DeviceError             a command that a device cannot carry out
 └── UpdateError             an update that could not be made
 
@@ -114,6 +115,10 @@ class StoreFull(StoreError):
 
 class StoreLocked(StoreError):
     """Another process owns the state folder."""
+
+
+class RowRefused(StoreError):
+    """A row larger than the whole buffer; the store has counted it already."""
 
 
 class DeviceError(EccError):

@@ -1,0 +1,85 @@
+"""The worker's networks behind plain arrays: spikes or pixels in, calibrated logits out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ecc_model import bits
+from ecc_model.errors import ModelCorrupt
+from ecc_model.frames import FrameSpec, Pixels
+from ecc_model.modelfile import Manifest, labels_id
+from ecc_model.nets.checkpoint import load_cloud
+from ecc_model.nets.cloud import CloudConfig
+from ecc_model.nets.neuron import Lif
+from ecc_model.nets.vgg import to_unit
+
+PREFIX_BYTES = 4  # of a features_id, as it travels
+Logits = NDArray[np.float32]
+
+
+class CloudModel:
+    """What `cloud.pt` can do. Both networks have run once when the constructor returns, so the first request is quick.
+
+    Raises `ModelError` for a file that cannot be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._net, manifest = load_cloud(path, Lif)
+        config = self._net.config
+        if config.classes != len(manifest.labels):
+            raise ModelCorrupt(path, f"{config.classes} logits for {len(manifest.labels)} labels")
+        self.path = path
+        self.labels = tuple(manifest.labels)
+        self.labels_id = labels_id(self.labels)
+        self.frame = _frame(path, manifest, config)
+        self.encoders = _encoders(path, manifest, config)
+        """Start of each readable `features_id` -> shape (T, C, H, W) of its spikes."""
+        self._temperature = manifest.temperature
+        self._try_out()
+
+    def features(self, batch: Sequence[bits.Spikes]) -> Logits:
+        """Logits (B, N) divided by the model's temperature, for B codes (T, C, H, W) of one encoder."""
+        return self._run(self._net.features, torch.from_numpy(np.stack(batch, axis=1)).to(torch.float32))
+
+    def frames(self, batch: Sequence[Pixels]) -> Logits:
+        """Teacher's logits (B, N) divided by the model's temperature, for B frames as `frames.fit` returns them."""
+        return self._run(self._net.teacher, to_unit(torch.from_numpy(np.stack(batch))))
+
+    def _run(self, network: Callable[[Tensor], Tensor], inputs: Tensor) -> Logits:
+        with torch.inference_mode():
+            return (network(inputs) / self._temperature).numpy()
+
+    def _try_out(self) -> None:
+        still = np.zeros((self.frame.height, self.frame.width, self.frame.channels), np.uint8)
+        answers = [self.frames([still])]
+        answers += [self.features([np.zeros(shape, np.bool_)]) for shape in self.encoders.values()]
+        if not all(np.isfinite(logits).all() for logits in answers):
+            raise ModelCorrupt(self.path, "its networks answer with NaN or infinity")
+
+
+def _frame(path: Path, manifest: Manifest, config: CloudConfig) -> FrameSpec:
+    frame = manifest.frame
+    if len(frame) != 4 or frame[:2] != [config.steps, config.channels] or not all(1 <= n <= 4096 for n in frame):
+        raise ModelCorrupt(path, f"its network does not take frames of {frame}")
+    return FrameSpec(*frame)
+
+
+def _encoders(path: Path, manifest: Manifest, config: CloudConfig) -> dict[bytes, tuple[int, ...]]:
+    shapes: dict[bytes, tuple[int, ...]] = {}
+    for encoder in manifest.encoders:
+        try:
+            prefix = bytes.fromhex(encoder.features_id)[:PREFIX_BYTES]
+        except ValueError as exc:
+            raise ModelCorrupt(path, f"features_id {encoder.features_id:.64!r} is not hexadecimal") from exc
+        shape = tuple(encoder.shape)
+        fits = len(shape) == 4 and shape[:2] == (config.steps, config.code_channels)
+        if not fits or not all(1 <= n <= 4096 for n in shape) or len(prefix) < PREFIX_BYTES or prefix in shapes:
+            raise ModelCorrupt(path, f"its network cannot read the encoder '{encoder.name:.20}' of shape {shape}")
+        shapes[prefix] = shape
+    return shapes

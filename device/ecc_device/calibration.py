@@ -1,0 +1,43 @@
+"""Temperature and threshold: fitted at Setup and again after every update, on rows that were not learnt from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ecc_model.numerics import log, softmax
+
+# Fitted on a grid of 5 % steps, not to the last bit: equal rows give an equal temperature on every machine.
+TEMPERATURES = tuple(round(1.05**k, 4) for k in range(-28, 57))  # 0.26 to 15.4
+ACCEPTED_SHARE = 0.9  # share of known rows that the edge answers by itself
+_LEAST_PROBABILITY = 1e-12
+
+
+def fit_temperature(logits: Sequence[Sequence[float]], labels: Sequence[int]) -> float:
+    """The temperature of `TEMPERATURES` with the smallest mean `- log p(label)`. Logits (rows, N), labels (rows,)."""
+
+    def loss(temperature: float) -> float:
+        chosen = (softmax(row, temperature)[label] for row, label in zip(logits, labels, strict=True))
+        return -math.fsum(log(max(p, _LEAST_PROBABILITY)) for p in chosen)
+
+    return min(TEMPERATURES, key=loss)
+
+
+def fit_threshold(scores: Sequence[float], accepted: float = ACCEPTED_SHARE) -> float:
+    """The smallest of the `scores` that leaves a share of at least `accepted` at or below it."""
+    ordered = sorted(scores)
+    return ordered[max(0, math.ceil(accepted * len(ordered)) - 1)]
+
+
+def expected_calibration_error(
+    probabilities: Sequence[Sequence[float]], labels: Sequence[int], bins: int = 10
+) -> float:
+    """ECE: mean over rows of `|accuracy - confidence|` in `bins` equal bins of the largest probability."""
+    sums = [[0.0, 0.0, 0.0] for _ in range(bins)]
+    for row, label in zip(probabilities, labels, strict=True):
+        top = max(row)
+        cell = sums[min(bins - 1, int(top * bins))]
+        cell[0] += 1
+        cell[1] += top
+        cell[2] += float(row.index(top) == label)
+    return math.fsum(abs(hit - confidence) for _, confidence, hit in sums) / max(1, len(labels))

@@ -1,0 +1,1 @@
+"""On-device learning: the update is prepared in a child process, judged, and swapped in."""

@@ -1,0 +1,122 @@
+"""What the device hands to its learner, and what comes back: files in one folder, no pickle.
+
+`job.json` and `rows.safetensors` go in; `candidate.pt` and, last and atomically, `outcome.json` come out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ecc_device.store import Row
+from ecc_model import safetensors
+from ecc_model.errors import ModelError, UpdateError
+
+MIN_ROWS = 20  # labelled rows that are worth an update
+MIN_NEW_CLASS_ROWS = 5  # answers that must name a new class before the device learns it
+HELD_EVERY = 5  # of each class every fifth row is never learnt from: it judges and calibrates
+ABSENT_LOGIT = -30.0  # a class of ours that the cloud does not know
+
+LabelNames = Callable[[bytes], tuple[str, ...] | None]
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """One update: which model learns, what its classes will be, from which rows, how."""
+
+    model: str  # path of the active model
+    labels: list[str]  # the model's labels, then the new ones
+    row_ids: list[int]
+    learner: str
+    seed: int
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What the learner's process decided, with the figures behind it."""
+
+    accepted: bool
+    reason: str
+    sha256: str  # of candidate.pt
+    figures: dict[str, Any]
+    probe: list[list[float]]  # logits of the first judging rows; the device must get the same bits
+
+
+def assemble(
+    model: Path, labels: Sequence[str], rows: Sequence[Row], names: LabelNames, learner: str, seed: int
+) -> tuple[Job, dict[str, NDArray[Any]]]:
+    """A job from labelled rows: bits uint8 (R, bytes), logits float32 (R, N), held uint8 (R,).
+
+    Classes grow by what the cloud's answers name at least `MIN_NEW_CLASS_ROWS` times; rows that name a rarer one
+    wait for another update. `UpdateError` when fewer than `MIN_ROWS` rows are left.
+    """
+    named = [(row, answer) for row in rows if (answer := _answer(row, names)) is not None]
+    counts = Counter(max(answer, key=answer.__getitem__) for _, answer in named)
+    grown = list(labels)
+    for _, answer in named:
+        grown += [n for n in answer if n not in grown and counts[n] >= MIN_NEW_CLASS_ROWS]
+    used = [(row, answer) for row, answer in named if max(answer, key=answer.__getitem__) in grown]
+    if len(used) < MIN_ROWS:
+        raise UpdateError(f"{len(used)} labelled rows to learn from; an update needs {MIN_ROWS}")
+    logits = np.array([[answer.get(n, ABSENT_LOGIT) for n in grown] for _, answer in used], np.float32)
+    job = Job(model=str(model), labels=grown, row_ids=[row.id for row, _ in used], learner=learner, seed=seed)
+    packed = np.stack([np.frombuffer(row.bits, np.uint8) for row, _ in used])
+    return job, {"bits": packed, "logits": logits, "held": held_out(logits.argmax(axis=1))}
+
+
+def _answer(row: Row, names: LabelNames) -> dict[str, float] | None:
+    """The cloud's answer as name -> logit; None for a row without one, or whose names nobody told."""
+    if row.logits is None or row.labels_id is None:
+        return None
+    labels = names(row.labels_id)
+    values = np.frombuffer(row.logits, "<f4")
+    if labels is None or len(labels) != len(values):
+        return None
+    return dict(zip(labels, values.tolist(), strict=True))
+
+
+def held_out(labels: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Marks every fifth row of each class, in row order."""
+    held = np.zeros(len(labels), np.uint8)
+    for label in np.unique(labels):
+        held[np.flatnonzero(labels == label)[HELD_EVERY - 1 :: HELD_EVERY]] = 1
+    return held
+
+
+def write_job(folder: Path, job: Job, arrays: dict[str, NDArray[Any]]) -> None:
+    """Write a job into an empty folder."""
+    folder.mkdir(parents=True)
+    (folder / "rows.safetensors").write_bytes(safetensors.dump(arrays))
+    (folder / "job.json").write_bytes(msgspec.json.encode(job))
+
+
+def read_job(folder: Path) -> tuple[Job, dict[str, NDArray[Any]]]:
+    """Read what `write_job` wrote."""
+    try:
+        job = msgspec.json.decode((folder / "job.json").read_bytes(), type=Job)
+        return job, safetensors.load((folder / "rows.safetensors").read_bytes())
+    except (OSError, msgspec.MsgspecError, ModelError) as exc:
+        raise UpdateError(f"{folder}: not a complete update job: {exc}") from exc
+
+
+def write_outcome(folder: Path, outcome: Outcome) -> None:
+    """The last thing that a learner does: whole or not there."""
+    partial = folder / "outcome.json.partial"
+    with partial.open("wb") as stream:
+        stream.write(msgspec.json.encode(outcome))
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(folder / "outcome.json")
+
+
+def read_outcome(folder: Path) -> Outcome:
+    """`UpdateError` when the learner ended without an outcome or wrote something else."""
+    try:
+        return msgspec.json.decode((folder / "outcome.json").read_bytes(), type=Outcome)
+    except (OSError, msgspec.MsgspecError) as exc:
+        raise UpdateError(f"the learner left no valid outcome: {exc}") from exc

@@ -1,0 +1,114 @@
+"""Learning without forgetting on stored spikes: eq. 12 of ECC-SNN, with our measures against forgetting.
+
+Needs torch, and runs only in the learner's child process.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ecc_model.bits import Spikes
+from ecc_model.nets import losses
+from ecc_model.nets.vgg import Classifier
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an exit learns. The defaults are ours; `PLAIN` is the paper's."""
+
+    epochs: int = 40
+    batch: int = 32
+    learning_rate: float = 2e-3
+    l_new: float = 2.0  # weight of KL to the cloud's logits, l1 of eq. 8
+    l_old: float = 1.0  # weight of KL to the old exit, eq. 12
+    replay: bool = True  # guard rows are learnt along
+    freeze_norm: bool = True  # batch norm keeps the statistics of Setup
+
+
+OURS = Recipe()
+PLAIN = Recipe(epochs=20, l_new=0.0, l_old=0.5, replay=False, freeze_norm=False)
+RECIPES = {"lwf": OURS, "lwf-plain": PLAIN}
+
+
+@dataclass(frozen=True, eq=False)
+class Lessons:
+    """Spikes (R, T, C, H, W) and the cloud's logits (R, N) over the grown classes; replayed spikes and labels."""
+
+    spikes: Spikes
+    logits: NDArray[np.float32]
+    replay_spikes: Spikes
+    replay_labels: NDArray[np.int64]
+
+
+def grow(exit_: nn.Sequential, classes: int) -> nn.Sequential:
+    """A copy of the exit with `classes` outputs; the first ones keep their weights, new ones start near zero."""
+    grown = copy.deepcopy(exit_)
+    classifier = cast(Classifier, grown[-1])
+    old = classifier.linear
+    new = nn.Linear(old.in_features, classes)
+    with torch.no_grad():
+        new.weight.mul_(0.1)
+        new.weight[: old.out_features] = old.weight
+        new.bias.fill_(float(old.bias.min()))
+        new.bias[: old.out_features] = old.bias
+    classifier.linear = new
+    return grown
+
+
+def learn(
+    exit_: nn.Sequential, lessons: Lessons, recipe: Recipe, seed: int, progress: Callable[[float], None]
+) -> nn.Sequential:
+    """`L = CE + l_new KL(cloud) + l_old KL(old exit) [+ CE of replayed rows]`; returns a new exit, in eval mode."""
+    torch.manual_seed(seed)
+    old = copy.deepcopy(exit_).eval()
+    new = grow(exit_, lessons.logits.shape[1])
+    spikes, teacher = _steps_first(lessons.spikes), torch.from_numpy(lessons.logits)
+    replay, replay_labels = _steps_first(lessons.replay_spikes), torch.from_numpy(lessons.replay_labels)
+    labels = teacher.argmax(1)
+    with torch.no_grad():
+        old_logits, old_replay = old(spikes), old(replay)
+    optimizer = torch.optim.Adam(new.parameters(), lr=recipe.learning_rate)
+    batches = max(1, -(-len(labels) // recipe.batch))
+    total = recipe.epochs * batches
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
+    new.train()
+    if recipe.freeze_norm:
+        _freeze_norms(new)
+    for step in range(total):
+        if step % batches == 0:
+            order = torch.randperm(len(labels))
+        rows = order[(step % batches) * recipe.batch : (step % batches + 1) * recipe.batch]
+        again = torch.randint(len(replay_labels), (recipe.batch,)) if recipe.replay else rows[:0]
+        out = cast(Tensor, new(torch.cat([spikes[:, rows], replay[:, again]], dim=1)))
+        fresh, kept = out[: len(rows)], out[len(rows) :]
+        loss = losses.joint(fresh, labels[rows], teacher[rows], recipe.l_new)
+        loss = loss + losses.without_forgetting(fresh, old_logits[rows], recipe.l_old)
+        if recipe.replay:
+            loss = loss + F.cross_entropy(kept, replay_labels[again])
+            loss = loss + losses.without_forgetting(kept, old_replay[again], recipe.l_old)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+        progress((step + 1) / total)
+    return new.eval()
+
+
+def _steps_first(spikes: Spikes) -> Tensor:
+    """(R, T, ...) spikes to float (T, R, ...)."""
+    return torch.from_numpy(spikes).transpose(0, 1).float()
+
+
+def _freeze_norms(net: nn.Module) -> None:
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
