@@ -43,6 +43,7 @@ class MemoryBroker:
         """Come back after `stop`."""
         with self.changed:
             self.running = True
+            self.paused = False
             self.changed.notify_all()
 
     def pause(self) -> None:
@@ -227,13 +228,13 @@ class MemoryLink:
                     return None
                 if self._attached and self._outbox and not self._broker.paused:
                     self._send(now)
-                elif self._attached or self._closing or not self._attach(now):
+                elif self._attached or self._closing or now < self._not_before:
                     self._changed.wait(FLUSH_S)
+                elif not self._attach() and not self._due:
+                    self._changed.wait()
             return self._due.popleft()
 
-    def _attach(self, now: float) -> bool:
-        if now < self._not_before:
-            return False
+    def _attach(self) -> bool:
         if not self._broker.attach(self):
             self._problem = "the broker is not running"
             self._set_connected(False)

@@ -130,10 +130,12 @@ def _read_names(arrays: NpzFile) -> tuple[str, ...] | None:
         or not 1 <= header.shape[0] <= MAX_CLASSES
     ):
         raise _bad_names(arrays.path)
+    texts = arrays.read("names")
+    # Decoded here: numpy trusts that each of its 32-bit characters is one.
+    codec = "utf-32-be" if texts.dtype.str.startswith(">") else "utf-32-le"
     try:
-        names = tuple(str(name) for name in arrays.read("names"))
-        "".join(names).encode()
-    except ValueError as exc:
+        names = tuple(text.tobytes().decode(codec).rstrip("\0") for text in texts.view(f"V{texts.dtype.itemsize}"))
+    except UnicodeDecodeError as exc:
         raise SourceError(f"{arrays.path}: 'names' is not Unicode text; save the file again") from exc
     _check_names(arrays.path, names)
     return names

@@ -52,7 +52,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     network: dict[str, Any]  # how to rebuild the torch modules (ecc_model.nets)
     program: dict[str, Any] = msgspec.field(default_factory=dict)
     provenance: dict[str, str] = msgspec.field(default_factory=dict)
-    records: dict[str, str] = msgspec.field(default_factory=dict)  # record name -> SHA-256
+    records: dict[str, str] = msgspec.field(default_factory=dict)  # record name -> SHA-256; "weights": of torch's
 
 
 class _FormatOnly(msgspec.Struct):
@@ -117,7 +117,7 @@ def add_records(path: Path, manifest: Manifest, records: Records) -> None:
     """Put manifest and records into the checkpoint at `path`, which `torch.save` has just written."""
     blobs = {f"{name}.safetensors": safetensors.dump(tensors) for name, tensors in records.items()}
     hashes = {name: hashlib.sha256(blob).hexdigest() for name, blob in blobs.items()}
-    blobs["manifest.json"] = msgspec.json.encode(msgspec.structs.replace(manifest, records=hashes))
+    blobs["manifest.json"] = msgspec.json.encode(msgspec.structs.replace(manifest, records=manifest.records | hashes))
     with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
         root = archive.namelist()[0].partition("/")[0]
         for name, blob in sorted(blobs.items()):

@@ -77,13 +77,14 @@ def _conv(values: Integers, layer: Conv) -> Integers:
     padded = np.pad(values, ((0, 0), (0, 0), (p, p), (p, p)))
     rows = (padded.shape[2] - kernel) // s + 1
     columns = (padded.shape[3] - kernel) // s + 1
-    sums = np.zeros((values.shape[0], layer.weight.shape[0], rows, columns), dtype=np.int64)
+    sums: Integers = np.zeros((values.shape[0], layer.weight.shape[0], rows, columns), dtype=np.int64)
     for y in range(kernel):
         for x in range(kernel):
             window = padded[:, :, y : y + s * (rows - 1) + 1 : s, x : x + s * (columns - 1) + 1 : s]
             tap = layer.weight[:, :, y, x].astype(np.int64)
             sums += np.einsum("oi,tihw->tohw", tap, window)
-    return sums + layer.bias[:, None, None]
+    sums += layer.bias[:, None, None].astype(np.int64)
+    return sums
 
 
 def _linear(values: Integers, layer: Linear) -> Integers:

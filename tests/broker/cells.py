@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import queue
-import socket
-import threading
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +13,16 @@ from ecc_broker.memory import MemoryBroker, MemoryLink
 from ecc_broker.mqtt import MqttLink
 
 TIMEOUT_S = 20.0
+CLIENT_WITH_WILL = """
+import sys, threading
+from ecc_broker.link import Will
+from ecc_broker.mqtt import MqttLink
+url, client_id, version, topic, payload = sys.argv[1:]
+link = MqttLink(url, client_id, version=int(version), will=Will(topic, bytes.fromhex(payload)))
+link.on_connection(lambda connected: print("connected", flush=True) if connected else None)
+link.start()
+threading.Event().wait()
+"""
 
 
 class Inbox:
@@ -63,7 +73,6 @@ class Cell:
 
     shares = True
     """Whether a `$share` subscription spreads the load."""
-    tells_hard_death = True
 
     def __init__(self) -> None:
         self._links: list[Link] = []
@@ -113,8 +122,8 @@ class Cell:
     def resume(self) -> None:
         raise NotImplementedError
 
-    def cut(self, link: Any) -> None:
-        """The link's connection dies without a goodbye."""
+    def live_and_die(self, client_id: str, will: Will) -> None:
+        """A client with `will` connects and dies without a goodbye."""
         raise NotImplementedError
 
 
@@ -138,9 +147,10 @@ class MemoryCell(Cell):
     def resume(self) -> None:
         self.broker.resume()
 
-    def cut(self, link: Any) -> None:
+    def live_and_die(self, client_id: str, will: Will) -> None:
+        link = MemoryLink(self.broker, client_id, will)
+        self.broker.attach(link)
         self.broker.drop(link)
-        link.lost("cut")
 
 
 class MqttCell(Cell):
@@ -166,5 +176,10 @@ class MqttCell(Cell):
     def resume(self) -> None:
         self.process.resume()
 
-    def cut(self, link: Any) -> None:
-        link.close_socket_for_test()
+    def live_and_die(self, client_id: str, will: Will) -> None:
+        arguments = [self.process.url, client_id, str(self.version), will.topic, will.payload.hex()]
+        command = [sys.executable, "-c", CLIENT_WITH_WILL, *arguments]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+            if child.stdout is None or child.stdout.readline() != b"connected\n":
+                raise AssertionError("the client with a will did not connect")
+            child.kill()

@@ -156,6 +156,17 @@ def test_a_recording_comes_back_as_it_was_saved(
         assert [frame.label for frame in read] == ["nul", "één", "één", "nul", "two", "two", "two"]
 
 
+def test_a_recording_of_the_other_byte_order_reads_the_same(tmp_path: Path) -> None:
+    big = {
+        "labels": np.array([0, 1, 1], ">i4"),
+        "names": np.array(["é", "bb"], ">U2"),
+        "times": np.arange(3.0).astype(">f8"),
+    }
+    np.savez(tmp_path / "a.npz", **(GOOD | big))
+    frames = list(open_source(str(tmp_path / "a.npz")))
+    assert [(frame.label, frame.time_s) for frame in frames] == [("é", 0.0), ("bb", 1.0), ("bb", 2.0)]
+
+
 def test_a_recording_of_frames_only_runs_at_ten_hertz(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", frames=np.zeros((3, 2, 2), np.uint8))
     source = open_source(str(tmp_path / "a.npz"))
@@ -379,11 +390,10 @@ def test_damaged_bytes_raise_one_error_or_change_nothing(tmp_path: Path, flips: 
     path = tmp_path / "a.npz"
     path.write_bytes(data)
     try:
-        frames: list[Frame] = list(open_source(str(path)))
-    except SourceError as exc:
-        assert str(exc).startswith(f"{path}: ")
-    else:
-        assert [int(frame.pixels.sum()) for frame in frames] == [0, 0, 0]
+        sums = [int(frame.pixels.sum()) for frame in open_source(str(path))]
+    except SourceError:
+        return
+    assert sums == [0, 0, 0]
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -404,7 +414,7 @@ class FakeCapture:
     def __init__(self, frames: int, fps: float) -> None:
         self.left, self.fps, self.released = frames, fps, False
 
-    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
+    def isOpened(self) -> bool:
         return self.left >= 0
 
     def read(self) -> tuple[bool, NDArray[np.uint8] | None]:
@@ -446,7 +456,7 @@ def test_a_camera_gives_rgb_frames_until_it_ends(monkeypatch: pytest.MonkeyPatch
     frames: list[Frame] = []
     with pytest.raises(SourceError, match=r"^camera:2: no frame after 3 frames; check its cable and start again$"):
         frames.extend(source)
-        frames.extend(frame for frame in source)
+    assert [frame.index for frame in frames] == [0, 1, 2]
     source.close()
     assert capture.released
 

@@ -73,7 +73,7 @@ def check_nothing_lost(folder: Path, said: str) -> None:
 
 @pytest.mark.usefixtures("strace")
 @pytest.mark.parametrize(
-    ("syscall", "singles", "stride"), [("pwrite64", 8, 7), ("fdatasync", 8, 1), ("unlink", 4, 1), ("ftruncate", 4, 1)]
+    ("syscall", "singles", "stride"), [("pwrite64", 8, 13), ("fdatasync", 8, 1), ("unlink", 4, 1), ("ftruncate", 4, 1)]
 )
 def test_a_kill_at_any_system_call_loses_nothing(tmp_path: Path, syscall: str, singles: int, stride: int) -> None:
     """Every one of the first calls, then each `stride`-th, until the child gets through."""
@@ -93,7 +93,7 @@ def test_a_kill_at_any_system_call_loses_nothing(tmp_path: Path, syscall: str, s
 
 @pytest.mark.usefixtures("strace")
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
-@pytest.mark.parametrize(("syscall", "stride"), [("pwrite64", 23), ("fdatasync", 1), ("ftruncate", 1)])
+@pytest.mark.parametrize(("syscall", "stride"), [("pwrite64", 31), ("fdatasync", 1), ("ftruncate", 1)])
 def test_an_error_at_any_system_call_is_told_and_loses_nothing(
     tmp_path: Path, syscall: str, stride: int, error: str
 ) -> None:

@@ -31,7 +31,7 @@ class Part:
 
 
 def load_digits(seed: int) -> dict[str, Part]:
-    """The parts of `PARTS`, shuffled by `seed`: to train, to choose with, and two streams that nothing learns at Setup."""
+    """The parts of `PARTS`, shuffled by `seed`: to train with, to choose with, and two streams unseen at Setup."""
     data = require("sklearn.datasets", "the digits demo").load_digits()
     levels = np.minimum(data.images * 16, 255).astype(np.uint8)[..., None]  # 17 grey levels, 0-16
     frames = resize(levels, SIDE, SIDE)

@@ -88,7 +88,7 @@ def train_edge(
     *,
     kl_weight: float = 0.5,
 ) -> None:
-    """Head and exit jointly with the frozen teacher (eq. 8): cross entropy and KL to its logits over the edge's classes."""
+    """Head and exit jointly with the frozen teacher (eq. 8): KL to its logits over the edge's classes."""
     images, targets = to_unit(torch.from_numpy(frames)), torch.from_numpy(labels)
     net.train()
 
@@ -141,12 +141,12 @@ def tune_cloud(
     copies: int = 6,
     kl_weight: float = 0.5,
 ) -> None:
-    """Decoder and tail once more, on what the integer head and encoder really emit (`copies` augmented views a frame)."""
+    """Decoder and tail once more, on what the integer head and encoder really emit (`copies` views a frame)."""
     images = to_unit(torch.from_numpy(frames))
     views = torch.cat([images, *(augment(images) for _ in range(copies - 1))])
     targets = torch.from_numpy(labels).repeat(copies)
     with torch.no_grad():
-        teacher = torch.cat([cloud.teacher(chunk) for chunk in views.split(256)])
+        teacher = torch.cat([cloud.teacher(chunk) for chunk in torch.split(views, 256)])
     pixels = (views * 255).round().to(torch.uint8).movedim(1, -1).numpy()
     codes = torch.from_numpy(encode(program, pixels)).transpose(0, 1).float()
     cloud.decoder.train()

@@ -158,7 +158,7 @@ def unpack_rows(rows: NDArray[np.uint8], program: Program) -> Spikes:
 
 
 def _predict(program: Program, rows: NDArray[np.uint8]) -> NDArray[np.int64]:
-    return exit_logits(program, rows).argmax(axis=1)
+    return np.asarray(exit_logits(program, rows).argmax(axis=1), np.int64)
 
 
 def _ece(logits: Logits, temperature: float, labels: NDArray[np.int64]) -> float:

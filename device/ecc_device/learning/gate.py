@@ -65,8 +65,8 @@ def decide(exam: Exam, names: list[str]) -> tuple[bool, str, dict[str, Any]]:
         return False, f"held-out rows do not improve: {before:.0%} before, {after:.0%} after", figures
     if after < MIN_AGREEMENT:
         return False, f"held-out rows agree with the cloud in {after:.0%}, {MIN_AGREEMENT:.0%} are asked for", figures
-    reason = f"held-out rows {before:.0%} -> {after:.0%}, known classes lose {loss:.1f} points (90 % sure: below {bound:.1f})"
-    return True, reason, figures
+    cost = f"known classes lose {loss:.1f} points (90 % sure: below {bound:.1f})"
+    return True, f"held-out rows {before:.0%} -> {after:.0%}, {cost}", figures
 
 
 def _loss_points(before: Flags, after: Flags) -> tuple[float, float]:

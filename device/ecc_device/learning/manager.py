@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ecc_model import bits
-from ecc_model.errors import EccError, UpdateError
-from ecc_model.modelfile import EdgeModel, read_edge
 
 from ecc_device.clock import Clock
 from ecc_device.engine import NumpyEngine
 from ecc_device.learning.job import Outcome, assemble, read_outcome, write_job
 from ecc_device.models import add_model, load_version
 from ecc_device.store import Store
+from ecc_model import bits
+from ecc_model.errors import EccError, UpdateError
+from ecc_model.modelfile import EdgeModel, read_edge
 
 BUDGET_S = 600.0  # an update that takes longer is given up
 STARTS = ("charging", "offline")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ecc_model.errors import ModelCorrupt
 from ecc_model.modelfile import (
@@ -29,6 +30,7 @@ from ecc_model.nets.vgg import SpikingVgg9, VggConfig
 from ecc_model.program import Program
 
 ENCODER_NAME = "bottleneck"
+WEIGHTS = "weights"  # their entry in the manifest's records: torch.load checks no sums itself
 
 
 def save_edge(
@@ -86,23 +88,26 @@ def save_cloud(
 
 def load_edge(path: Path, neuron: Neuron) -> SpikingVgg9:
     """The float network inside an edge model, in eval mode."""
-    net = SpikingVgg9(_config(path, "edge", VggConfig), neuron)
-    _restore(path, net)
+    manifest = read_manifest(path, "edge")
+    net = SpikingVgg9(_config(path, manifest, VggConfig), neuron)
+    _restore(path, manifest, net)
     return net
 
 
 def load_cloud(path: Path, neuron: Neuron) -> tuple[CloudNet, Manifest]:
     """The worker's networks in eval mode, and the manifest."""
-    net = CloudNet(_config(path, "cloud", CloudConfig), neuron)
-    _restore(path, net)
-    return net, read_manifest(path, "cloud")
+    manifest = read_manifest(path, "cloud")
+    net = CloudNet(_config(path, manifest, CloudConfig), neuron)
+    _restore(path, manifest, net)
+    return net, manifest
 
 
 def _save(path: Path, net: nn.Module, manifest: Manifest, records: Records) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    torch.save({name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}, partial)
-    add_records(partial, manifest, records)
+    weights = {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}
+    torch.save(weights, partial)
+    add_records(partial, msgspec.structs.replace(manifest, records={WEIGHTS: weights_hash(weights)}), records)
     with partial.open("rb") as stream:
         os.fsync(stream.fileno())
     partial.replace(path)
@@ -111,18 +116,31 @@ def _save(path: Path, net: nn.Module, manifest: Manifest, records: Records) -> N
 _Config = TypeVar("_Config", VggConfig, CloudConfig)
 
 
-def _config(path: Path, kind: str, type_: type[_Config]) -> _Config:
-    network = read_manifest(path, kind).network
+def _config(path: Path, manifest: Manifest, type_: type[_Config]) -> _Config:
     try:
-        return msgspec.convert(network, type_)
+        return msgspec.convert(manifest.network, type_)
     except (msgspec.ValidationError, ValueError) as exc:
         raise ModelCorrupt(path, f"its network is not described rightly: {exc}") from exc
 
 
-def _restore(path: Path, net: nn.Module) -> None:
+def weights_hash(weights: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of a state dict: names, types, shapes and bytes. `TypeError` if it holds more than tensors."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"'{name:.60}' is no tensor")
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _restore(path: Path, manifest: Manifest, net: nn.Module) -> None:
     try:
-        net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError, OSError, ValueError) as exc:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        if weights_hash(weights) != manifest.records.get(WEIGHTS):
+            raise ModelCorrupt(path, "its weights have another hash than the manifest says")
+        net.load_state_dict(weights)
+    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError, OSError, ValueError, TypeError) as exc:
         reason = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
         raise ModelCorrupt(path, f"torch cannot restore it: {reason:.120}") from exc
     net.eval()
