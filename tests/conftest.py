@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support.brokers import BrokerProcess
-
-GOLDEN = Path(__file__).parent / "golden"
+from support.golden import Golden
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -17,20 +16,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
-def golden(request: pytest.FixtureRequest) -> Callable[[str, bytes], None]:
-    """`golden(name, data)`: `data` equals the golden file `name`, or becomes it with --regenerate-golden."""
-
-    def check(name: str, data: bytes) -> None:
-        path = GOLDEN / name
-        if request.config.getoption("--regenerate-golden"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        assert path.exists(), f"{path} is missing; make it with: pytest --regenerate-golden"
-        assert data.hex() == path.read_bytes().hex(), (
-            f"{name} changed: other programs cannot read it; if that is meant, docs/wire.md says what follows"
-        )
-
-    return check
+def golden(request: pytest.FixtureRequest) -> Golden:
+    return Golden(regenerate=request.config.getoption("--regenerate-golden"))
 
 
 @pytest.fixture

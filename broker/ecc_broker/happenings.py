@@ -41,11 +41,11 @@ Happening = Opened | Subscribed | Sent | Unreadable | Message
 
 
 class Lost(LinkError):
-    """A connection could not be made or broke off. `taken_over`: the broker says another client has the id now."""
+    """A connection could not be made or broke off."""
 
-    def __init__(self, message: str, *, taken_over: bool = False) -> None:
-        super().__init__(message)
-        self.taken_over = taken_over
+
+class TakenOver(Lost):
+    """Another client has our id: it is time to keep away."""
 
 
 class Refused(Lost):

@@ -15,11 +15,11 @@ from typing import Literal
 
 from ecc_broker import topics
 from ecc_broker.address import parse_address
-from ecc_broker.happenings import Lost, Opened, Refused, Sent, Subscribed, Unreadable
+from ecc_broker.happenings import Lost, Opened, Refused, Sent, Subscribed, TakenOver, Unreadable
 from ecc_broker.link import DEFAULT_WINDOW, ConnectionListener, Handler, Message, Subscribers, Will, check_outgoing
 from ecc_broker.outbox import Outbox, Outgoing
 from ecc_broker.session import PACKET_OVERHEAD, Options, Session
-from ecc_broker.takeover import PAUSE_S, TakeoverGuard, still_accepts
+from ecc_broker.takeover import PAUSE_S, TakeoverGuard
 from ecc_model.errors import LinkError
 
 DEFAULT_MAX_PACKET_BYTES = topics.MAX_PAYLOAD_BYTES + 1024
@@ -169,13 +169,11 @@ class MqttLink:
                 self._version, pause = 4, 0.0
             else:
                 self._trouble(str(refused))
+        except TakenOver as taken_over:
+            pause = PAUSE_S
+            self._trouble(str(taken_over))
         except Lost as lost:
-            taken_over = lost.taken_over or (
-                self.connected and self._version == 4 and still_accepts(self._options.address)
-            )
-            problem = self._takeovers.record(time.monotonic()) if taken_over else None
-            pause = PAUSE_S if problem else None
-            self._trouble(problem or str(lost))
+            self._trouble(str(lost))
         finally:
             if session is not None:
                 session.abort()
@@ -186,7 +184,7 @@ class MqttLink:
 
     def _serve(self, session: Session) -> None:
         """Carry messages both ways until the link is closed; `Lost` when the connection ends before that."""
-        first_subscribe: int | None = None
+        first_subscribe = 0
         stop_by = math.inf
         while True:
             if self._connected:
@@ -199,31 +197,33 @@ class MqttLink:
                         if refused:
                             log.warning("%s: the broker refused a subscription", self._options.address.url)
                         if mid == first_subscribe:
+                            session.publish(Outgoing(self._takeovers.topic, self._takeovers.claim, 0, True, None))
                             self._tell(True)
                     case Sent(mid, refusal):
                         self._outbox.acknowledged(mid, refusal)
                     case Unreadable():
                         self.counts["bad-topic"] += 1
                     case Message():
-                        self._receive(happened)
+                        self._receive(session, happened)
             if self._stop.is_set():
                 stop_by = min(stop_by, time.monotonic() + FLUSH_S)
                 if not (self._connected and self._outbox) or time.monotonic() >= stop_by:
-                    session.close()
+                    self._leave(session)
                     return
 
-    def _open(self, session: Session, opened: Opened) -> int | None:
+    def _open(self, session: Session, opened: Opened) -> int:
         """Take over the broker's limits and renew the subscriptions. The number of the subscription to wait for."""
         self._opened_at = time.monotonic()
         self._max_packet_bytes = min(self._options.max_packet_bytes, opened.max_packet_bytes or MAX_MQTT_BYTES)
         self._outbox.window = min(DEFAULT_WINDOW, opened.receive_maximum or DEFAULT_WINDOW)
         with self._lock:
             self._new_filters.clear()
-        filters = self._subscribers.filters()
-        if filters:
-            return session.subscribe(filters)
-        self._tell(True)
-        return None
+        return session.subscribe([self._takeovers.topic, *self._subscribers.filters()])
+
+    def _leave(self, session: Session) -> None:
+        """Take our claim away and say goodbye."""
+        session.publish(Outgoing(self._takeovers.topic, b"", 0, True, None))
+        session.close()
 
     def _send(self, session: Session) -> None:
         """Hand the new subscriptions and all that was taken to the session."""
@@ -234,12 +234,17 @@ class MqttLink:
         while (outgoing := self._outbox.next()) is not None:
             self._outbox.sent(session.publish(outgoing), outgoing)
 
-    def _receive(self, message: Message) -> None:
+    def _receive(self, session: Session, message: Message) -> None:
         if len(message.payload) + len(message.topic.encode()) + PACKET_OVERHEAD > self._options.max_packet_bytes:
             self.counts["too-large"] += 1
             log.warning("message of %d bytes on %s dropped: too large", len(message.payload), message.topic)
-            return
-        self._subscribers.dispatch(message)
+        elif message.topic == self._takeovers.topic:
+            problem = self._takeovers.heard(message, time.monotonic())
+            if problem is not None:
+                self._leave(session)
+                raise TakenOver(problem)
+        else:
+            self._subscribers.dispatch(message)
 
     def _trouble(self, problem: str) -> None:
         if problem != self._problem:

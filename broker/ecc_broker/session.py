@@ -35,7 +35,6 @@ ANSWER_TIMEOUT_S = 5.0  # for the TCP connection, and again for each of the brok
 PACKET_OVERHEAD = 16  # bytes of a QoS 1 PUBLISH with an expiry, beside topic and payload
 
 _TICK_MS = 1000  # how often paho looks at its keepalive when nothing happens
-_SESSION_TAKEN_OVER = 0x8E
 # what paho's readers raise on bytes that are not MQTT
 _NOT_MQTT = (MQTTException, ValueError, LookupError, TypeError, AssertionError, struct.error)
 _REMEDIES = {
@@ -119,7 +118,9 @@ class Session:
         deadline = time.monotonic() + 1.0
         self._client.disconnect()
         while (sock := self._client.socket()) is not None and time.monotonic() < deadline:
-            select.select([], [sock], [], 0.1)
+            poller = select.poll()
+            poller.register(sock, select.POLLOUT)
+            poller.poll(100)
             self._client.loop_write()
         self.abort()
 
@@ -208,10 +209,8 @@ class Session:
 
     def _on_disconnect(self, _client: Client, _data: Any, flags: Any, reason: ReasonCode, _properties: Any) -> None:
         told = flags.is_disconnect_packet_from_server or reason.getName() == "Keep alive timeout"
-        self._end = self._end or Lost(
-            f"{self._url}: the connection broke off" + (f" ({reason.getName()})" if told else ""),
-            taken_over=flags.is_disconnect_packet_from_server and reason.value == _SESSION_TAKEN_OVER,
-        )
+        why = f" ({reason.getName()})" if told else ""
+        self._end = self._end or Lost(f"{self._url}: the connection broke off{why}")
 
     def _on_subscribe(self, _client: Client, _data: Any, mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
         self._answers_due.pop(mid, None)

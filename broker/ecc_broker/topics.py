@@ -113,6 +113,11 @@ def worker_filter(name: str, site: str) -> str:
     return SHARE + site_filter(name, site)
 
 
+def claim_topic(client_id: str) -> str:
+    """Where the links of `client_id` notice each other (takeover.py)."""
+    return f"{PREFIX}/clients/{client_id}"
+
+
 def split_share(filter_: str) -> tuple[str | None, str]:
     """Group and plain filter of `$share/<group>/<filter>`; the group of any other filter is None."""
     if not filter_.startswith("$share/"):

@@ -23,7 +23,7 @@ STARTING_TICK_S = 0.02  # how soon the readiness line follows the connection
 TICK_S = 1.0
 _STOP = (signal.SIGTERM, signal.SIGINT)
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 @app.callback()

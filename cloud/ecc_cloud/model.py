@@ -57,8 +57,11 @@ class CloudModel:
 
     def _try_out(self) -> None:
         still = np.zeros((self.frame.height, self.frame.width, self.frame.channels), np.uint8)
-        answers = [self.frames([still])]
-        answers += [self.features([np.zeros(shape, np.bool_)]) for shape in self.encoders.values()]
+        try:
+            answers = [self.frames([still])]
+            answers += [self.features([np.zeros(shape, np.bool_)]) for shape in self.encoders.values()]
+        except RuntimeError as exc:
+            raise ModelCorrupt(self.path, f"its networks do not run: {str(exc).splitlines()[0]:.120}") from exc
         if not all(np.isfinite(logits).all() for logits in answers):
             raise ModelCorrupt(self.path, "its networks answer with NaN or infinity")
 
@@ -76,7 +79,7 @@ def _encoders(path: Path, manifest: Manifest, config: CloudConfig) -> dict[bytes
         try:
             prefix = bytes.fromhex(encoder.features_id)[:PREFIX_BYTES]
         except ValueError as exc:
-            raise ModelCorrupt(path, f"features_id {encoder.features_id:.64!r} is not hexadecimal") from exc
+            raise ModelCorrupt(path, f"features_id {encoder.features_id[:64]!r} is not hexadecimal") from exc
         shape = tuple(encoder.shape)
         fits = len(shape) == 4 and shape[:2] == (config.steps, config.code_channels)
         if not fits or not all(1 <= n <= 4096 for n in shape) or len(prefix) < PREFIX_BYTES or prefix in shapes:

@@ -44,6 +44,7 @@ class Outbox:
         self._waiting: deque[Outgoing] = deque()
         self._changed = threading.Condition()
         self._give_up_at: float | None = None
+        self._ended = False
         self._thread = threading.Thread(target=self._run, name="ecc-cloud-outbox", daemon=True)
 
     def start(self) -> None:
@@ -51,11 +52,11 @@ class Outbox:
         self._thread.start()
 
     def send(self, outgoing: Outgoing, *, wait: bool) -> None:
-        """Queue a message. A full outbox makes the caller wait, or drops the message (`on_done` hears it)."""
+        """Queue a message. A full outbox makes the caller wait, or drops the message; a closed one drops it."""
         with self._changed:
             if wait:
                 self._changed.wait_for(lambda: len(self._waiting) < self._capacity or self._give_up_at is not None)
-            fits = len(self._waiting) < self._capacity
+            fits = len(self._waiting) < self._capacity and not self._ended
             if fits:
                 self._waiting.append(outgoing)
                 self._changed.notify_all()
@@ -84,6 +85,7 @@ class Outbox:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._give_up_at is not None)
             if not self._waiting:
+                self._ended = True
                 return None
             outgoing = self._waiting.popleft()
             self._changed.notify_all()

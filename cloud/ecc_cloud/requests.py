@@ -49,7 +49,7 @@ class RequestQueue:
             if self._closed:
                 return "the worker is stopping"
             if len(self._waiting) >= self._capacity or self._bytes + len(request.data) > MAX_QUEUED_BYTES:
-                return f"{len(self._waiting)} requests are waiting"
+                return f"requests waiting: {len(self._waiting)}"
             self._waiting.append(request)
             self._bytes += len(request.data)
             self._changed.notify()

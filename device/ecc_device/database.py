@@ -133,7 +133,7 @@ class Database:
         except sqlite3.Error as exc:
             said = str(exc)
             if "I/O error" in said:
-                self._disconnect()  # what SQLite holds in memory of a failed write is not to be trusted
+                self._disconnect()  # the next call opens the file afresh: a failed descriptor may fail for good
             for words, kind, meaning in _MEANINGS:
                 if words in said:
                     raise kind(f"{self.path}: {meaning}") from exc

@@ -20,7 +20,8 @@ def open_active(path: Path, store: Store, folder: Path, time_s: float) -> tuple[
     factory = read_edge(path)
     trial = store.trial_version()
     if trial is not None:
-        store.reject(trial.no, trial.figures | {"reason": "the device stopped before the model was confirmed"})
+        figures = {name: value for name, value in trial.figures.items() if name != "last_row"}  # may be tried again
+        store.reject(trial.no, figures | {"reason": "the device stopped before the model was confirmed"})
     active = store.active_version()
     if active is not None and _root(store, active).sha256 == factory.sha256:
         return load_version(active, folder), active.no

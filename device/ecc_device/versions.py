@@ -1,7 +1,9 @@
 """The device's models: which one is active, which one is on trial, where it came from.
 
-    candidate -> trial -> active -> previous -> active ...   (rollback goes back along `previous`)
-         \\________\\-> rejected      \\-> rolled-back
+    candidate -> trial -> active <-> previous     (rollback goes back to the latest `previous`)
+        |          |         |
+        v          v         v
+     rejected   rejected  rolled-back
 
 Each arrow is one transaction, so a device that dies anywhere starts again with one active model: the old one until
 `confirm` has returned, the new one after.

@@ -7,6 +7,7 @@ EccError
 │   ├── ModelNotFound
 │   ├── ModelCorrupt        truncated, altered, or not a model file at all
 │   ├── ModelFormat         written in another format version
+│   ├── WrongKind           a worker's model given to a device, or a device's to a worker
 │   ├── ProgramMissing      a plain PyTorch checkpoint: no integer program inside
 │   └── CompileError        a network that cannot become an integer program
 ├── WireError               bytes that are not a valid message
@@ -67,6 +68,16 @@ class ModelFormat(ModelError):
 
     def __init__(self, path: Path | str, found: str, wanted: str) -> None:
         super().__init__(f"{path}: model file of {found}, this version reads {wanted}; update ecc-snn or compile again")
+
+
+class WrongKind(ModelError):
+    """The file is a model file, but for the other side of the link."""
+
+    def __init__(self, path: Path | str, found: str, wanted: str) -> None:
+        super().__init__(
+            f"{path}: a model of kind '{found:.20}' where one of kind '{wanted}' is needed; "
+            "give vgg9.pt to ecc-device and cloud.pt to ecc-cloud"
+        )
 
 
 class ProgramMissing(ModelError):

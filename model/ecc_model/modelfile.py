@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecc_model import bits, safetensors
-from ecc_model.errors import ModelCorrupt, ModelError, ModelFormat, ModelNotFound, ProgramMissing
+from ecc_model.errors import ModelCorrupt, ModelError, ModelFormat, ModelNotFound, ProgramMissing, WrongKind
 from ecc_model.program import MAX_CLASSES, Program, from_records, to_records
 
 FORMAT = 1
@@ -127,7 +127,7 @@ def add_records(path: Path, manifest: Manifest, records: Records) -> None:
 def read_edge(path: Path | str) -> EdgeModel:
     """Read an edge model without torch.
 
-    Raises `ModelNotFound`, `ModelCorrupt`, `ModelFormat`, or `ProgramMissing` for a plain checkpoint.
+    Raises `ModelNotFound`, `ModelCorrupt`, `ModelFormat`, `WrongKind`, or `ProgramMissing` for a plain checkpoint.
     """
     path = Path(path)
     manifest, records, digest = _read(path, "edge", ("program", "guard"))
@@ -208,7 +208,7 @@ def _manifest(path: Path, text: bytes, kind: str) -> Manifest:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise ModelCorrupt(path, f"its manifest is not valid: {exc}") from exc
     if manifest.kind != kind:
-        raise ModelFormat(path, f"kind '{manifest.kind:.20}'", f"kind '{kind}' here")
+        raise WrongKind(path, manifest.kind, kind)
     names = manifest.labels
     if not 1 <= len(names) <= MAX_CLASSES or len(set(names)) != len(names):
         raise ModelCorrupt(path, f"{len(names)} labels, or some twice")

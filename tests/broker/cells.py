@@ -73,6 +73,8 @@ class Cell:
 
     shares = True
     """Whether a `$share` subscription spreads the load."""
+    throws_twins_out = True
+    """Whether a second client with the same id ends the first one's connection."""
 
     def __init__(self) -> None:
         self._links: list[Link] = []
@@ -159,6 +161,7 @@ class MqttCell(Cell):
         self.process = process
         self.version = version
         self.shares = version == 5
+        self.throws_twins_out = process.kind != "amqtt"
 
     def new_link(self, client_id: str, will: Will | None) -> Link:
         return MqttLink(self.process.url, client_id, version=self.version, will=will)

@@ -329,6 +329,8 @@ def test_shared_subscription_spreads_the_load_where_the_broker_can(cell: Cell, b
 
 
 def test_two_clients_with_one_id_are_noticed_and_one_keeps_away(cell: Cell) -> None:
+    if not cell.throws_twins_out:
+        pytest.skip("amqtt leaves the first of two clients connected and deaf: nothing can tell it")
     problems: list[str] = []
     noticed = threading.Event()
 
@@ -344,10 +346,10 @@ def test_two_clients_with_one_id_are_noticed_and_one_keeps_away(cell: Cell) -> N
         link.start()
 
     assert noticed.wait(TIMEOUT_S)
-    assert problems[0] == (
+    assert problems == [
         "another client with the id 'twin' took over the connection 3 times within a minute; "
         "give each device its own name (next try in 60 s)"
-    )
+    ]
 
 
 def test_link_is_started_once(cell: Cell) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ecc_broker import codec
 from ecc_broker.memory import MemoryBroker, MemoryLink
 from ecc_broker.messages import FeaturesRequest, FrameRequest, Reply, encode
+from ecc_broker.mqtt import MqttLink
 from ecc_cloud import requests
 from ecc_cloud.model import CloudModel
 from ecc_cloud.worker import Worker
@@ -197,7 +198,7 @@ def test_a_full_queue_refuses_as_busy_and_what_queued_up_runs_as_one_batch(
     assert gated.at_gate.wait(PATIENCE_S)  # the first is with the network: the queue is empty again
     for id_ in range(2, 8):
         asker.send("features", encode(features_request(id_, spikes, models.program.features_id)))
-    assert refused(asker.reply()) == (7, "busy", "5 requests are waiting")
+    assert refused(asker.reply()) == (7, "busy", "requests waiting: 5")
     gated.gate.set()
     assert [asker.reply().id for _ in range(6)] == [1, 2, 3, 4, 5, 6]
     worker.close()
@@ -240,7 +241,7 @@ def test_bytes_in_the_queue_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> 
     queue = requests.RequestQueue(100)
     request = requests.Request(1, "frame", "t", b"123456", (6,), (6,), 0.0, 0.0)
     assert queue.put(request) is None
-    assert queue.put(request) == "1 requests are waiting"
+    assert queue.put(request) == "requests waiting: 1"
     assert queue.take(4) == [request]
     assert queue.put(request) is None
 
@@ -269,8 +270,14 @@ def test_a_request_that_waited_beyond_its_budget_is_expired(
 
 
 def test_a_stopping_worker_answers_what_is_queued_and_refuses_the_rest(
-    gated: GatedModel, models: TinyModels, start_worker: StartWorker, asker: Asker, spikes: Spikes
+    gated: GatedModel,
+    models: TinyModels,
+    start_worker: StartWorker,
+    asker: Asker,
+    spikes: Spikes,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("ecc_cloud.worker.DRAIN_S", PATIENCE_S)
     worker = start_worker(gated, queue=2)
     request = encode(features_request(1, spikes, models.program.features_id))
     asker.send("features", request)
@@ -296,6 +303,36 @@ def test_a_stopping_worker_answers_what_is_queued_and_refuses_the_rest(
     assert record["received"] == record["answered"] + record["refused"]["busy"]
 
 
+def test_a_worker_that_cannot_finish_in_time_refuses_what_is_queued_and_counts_the_rest(
+    gated: GatedModel,
+    models: TinyModels,
+    start_worker: StartWorker,
+    asker: Asker,
+    spikes: Spikes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ecc_cloud.worker.DRAIN_S", 0.0)
+    worker = start_worker(gated, queue=1)
+    request = encode(features_request(1, spikes, models.program.features_id))
+    asker.send("features", request)
+    assert gated.at_gate.wait(PATIENCE_S)
+    asker.send("features", request)
+    asker.send("features", request)
+    assert refused(asker.reply()) == (1, "busy", "requests waiting: 1")
+    worker.close()
+    assert refused(asker.reply()) == (1, "busy", "the worker is stopping")
+    assert worker.alive  # torch still computes: nothing can stop it
+    gated.gate.set()
+    worker._thread.join(PATIENCE_S)
+    assert worker.stats.to_record() == {
+        "received": 3,
+        "answered": 0,
+        "refused": {"busy": 2},
+        "dropped": {"unsent": 1},
+        "batches": {"1": 1},
+    }
+
+
 def test_torch_running_out_of_memory_is_refused_and_survived(
     models: TinyModels, start_worker: StartWorker, asker: Asker, spikes: Spikes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,9 +355,7 @@ def test_torch_running_out_of_memory_is_refused_and_survived(
 # ---- hostile and broken surroundings ----
 
 
-def test_retained_requests_and_impossible_devices_are_counted_not_answered(
-    broker: MemoryBroker, cloud_model: CloudModel, asker: Asker, start_worker: StartWorker
-) -> None:
+def test_requests_of_impossible_devices_are_counted_not_answered(start_worker: StartWorker, asker: Asker) -> None:
     worker = start_worker()
     asker.send("features", b"x", device="Robot_1")
     asker.send("frame", b"x", device="cloud")
@@ -331,17 +366,69 @@ def test_retained_requests_and_impossible_devices_are_counted_not_answered(
     assert worker.stats.to_record()["received"] == 3
 
 
-def test_replies_wait_for_a_broker_that_died_and_came_back(
-    broker: MemoryBroker, gated: GatedModel, models: TinyModels, start_worker: StartWorker, asker: Asker, spikes: Spikes
+def test_a_request_that_the_broker_kept_is_counted_not_answered(
+    mosquitto, cloud_model: CloudModel, models: TinyModels, spikes: Spikes
 ) -> None:
-    start_worker(gated)
+    # MQTT 3.1.1 has no shared subscriptions: there, retained messages reach the worker
+    asker = Asker(MqttLink(mosquitto.url, "robot-1"), "robot-1")
+    asker.send("features", encode(features_request(1, spikes, models.program.features_id)), retain=True)
+    worker = Worker(cloud_model, MqttLink(mosquitto.url, "ecc-cloud", version=4))
+    worker.start()
+    asker.await_labels()
+    assert asker.ask("features", features_request(2, spikes, models.program.features_id)).id == 2
+    worker.close()
+    asker.close()
+    record = worker.stats.to_record()
+    assert (record["received"], record["answered"], record["dropped"]) == (2, 1, {"retained": 1})
+
+
+class FullLink(MemoryLink):
+    """A link whose window can be full; it says when it did not take a message."""
+
+    full = False
+
+    def __init__(self, broker: MemoryBroker, client_id: str) -> None:
+        super().__init__(broker, client_id)
+        self.refused = threading.Event()
+
+    def publish(self, topic: str, payload: bytes, **options) -> bool:
+        if self.full:
+            self.refused.set()
+            return False
+        return super().publish(topic, payload, **options)
+
+
+def test_replies_wait_while_the_link_takes_none(
+    broker: MemoryBroker, gated: GatedModel, models: TinyModels, asker: Asker, spikes: Spikes
+) -> None:
+    link = FullLink(broker, "ecc-cloud")
+    worker = Worker(gated, link)
+    worker.start()
+    asker.await_labels()
+    asker.send("features", encode(features_request(9, spikes, models.program.features_id)))
+    assert gated.at_gate.wait(PATIENCE_S)
+    link.full = True
+    gated.gate.set()
+    assert link.refused.wait(PATIENCE_S)
+    link.full = False
+    assert asker.reply().id == 9
+    worker.close()
+    assert worker.stats.to_record()["answered"] == 1
+
+
+def test_replies_that_no_broker_took_before_the_end_are_counted(
+    broker: MemoryBroker, gated: GatedModel, models: TinyModels, asker: Asker, spikes: Spikes
+) -> None:
+    worker = Worker(gated, MemoryLink(broker, "ecc-cloud"))
+    worker.start()
+    asker.await_labels()
     asker.send("features", encode(features_request(9, spikes, models.program.features_id)))
     assert gated.at_gate.wait(PATIENCE_S)
     broker.stop()
     gated.gate.set()
-    broker.start()
-    asker.await_labels()
-    assert asker.reply().id == 9
+    worker.close()
+    record = worker.stats.to_record()
+    assert (record["received"], record["answered"], record["dropped"]) == (1, 0, {"unsent": 1})
 
 
 def test_a_worker_that_never_connects_closes_and_accounts_for_nothing(

@@ -168,6 +168,17 @@ def test_eviction_takes_the_least_valuable_row(
         assert store.drops() == {f"evicted-{before.state}": 1}
 
 
+def test_the_bound_is_exact_to_the_byte(tmp_path: Path) -> None:
+    with Store.open(tmp_path, max_bytes=300) as store:
+        ids = [add(store) for _ in range(3)]  # 100 bytes each
+        assert store.drops() == {}
+        ids.append(add(store))
+        assert [row.id for row in store.waiting(10, FEATURES)] == ids[1:]
+        ids.append(add(store, bits=b"x" * 5))
+        assert [row.id for row in store.waiting(10, FEATURES)] == ids[3:]
+        assert store.drops() == {"evicted-waiting": 3}
+
+
 def test_a_row_larger_than_the_buffer_is_refused_and_counted(tmp_path: Path) -> None:
     with Store.open(tmp_path, max_bytes=200) as store:
         kept = add(store)

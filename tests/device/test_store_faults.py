@@ -25,10 +25,10 @@ FEATURES = bytes(range(32))
 NOBODY = 65534
 
 
-def run_child(program: str, folder: Path, *, inject: str | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(CHILD), program, str(folder)]
-    if inject is not None:
-        command = ["strace", "-f", "-qq", "-o", os.devnull, "-e", f"inject={inject}", *command]
+def run_child(program: str, folder: Path, *, inject: str, log: str = os.devnull) -> subprocess.CompletedProcess[str]:
+    """Run a program of the child; `inject` is strace's expression, `log` gets every system call."""
+    strace = ["strace", "-f", "-qq", "-o", log, "-e", f"inject={inject}"]
+    command = [*strace, sys.executable, str(CHILD), program, str(folder)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -124,6 +124,17 @@ def test_an_error_at_any_system_call_is_told_and_loses_nothing(
 def test_a_failing_disk_costs_counted_frames_only(tmp_path: Path, error: str, reason: str, sentence: str) -> None:
     done = run_child("stream", tmp_path, inject=f"pwrite64:error={error}:when=150..190")
     check_stream(tmp_path, done, reason, sentence)
+
+
+@pytest.mark.usefixtures("strace")
+def test_after_an_io_error_the_file_is_opened_afresh(tmp_path: Path) -> None:
+    """A descriptor of a disk that went away stays bad when the disk is back."""
+    log = tmp_path / "calls"
+    run_child("stream", tmp_path / "state", inject="pwrite64:error=EIO:when=150", log=str(log))
+    before, after = log.read_text().split("EIO", maxsplit=1)
+    opening = f'"{tmp_path}/state/store.sqlite", O_RDWR'
+    assert opening in before
+    assert opening in after
 
 
 def test_a_really_full_disk_costs_counted_frames_only(small_disk: Callable[[str], list[str]], tmp_path: Path) -> None:

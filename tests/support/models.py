@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from ecc_model import bits
 from ecc_model.modelfile import EncoderInfo, GuardSet
 from ecc_model.nets.checkpoint import ENCODER_NAME, save_cloud, save_edge
@@ -44,22 +45,53 @@ def lively_network(config: VggConfig, seed: int) -> SpikingVgg9:
     return net.eval()
 
 
+def train_exit(net: SpikingVgg9, program: Program, classes: int) -> None:
+    """Teach the exit the patterns of `class_rows`; about a second."""
+    labels = [index % classes for index in range(240)]
+    rows = [bits.unpack(row, program.split_shape) for row in class_rows(program, labels, seed=99)]
+    spikes, targets = torch.from_numpy(np.stack(rows)).transpose(0, 1).float(), torch.tensor(labels)
+    optimizer = torch.optim.Adam(net.exit.parameters(), lr=5e-3)
+    net.exit.train()
+    for _ in range(60):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(net.exit(spikes), targets).backward()
+        optimizer.step()
+    net.eval()
+
+
+def class_rows(program: Program, labels: list[int], seed: int) -> list[bytes]:
+    """Packed split-point rows that can be learnt: each class has a pattern of its own, 5 % of the bits flipped."""
+    rows = []
+    for index, label in enumerate(labels):
+        pattern = np.random.default_rng(1000 + label).random(program.split_shape) < 0.3
+        flips = np.random.default_rng((seed, index)).random(program.split_shape) < 0.05
+        rows.append(bits.pack(pattern ^ flips))
+    return rows
+
+
 def tiny_guard(program: Program, classes: int, rows: int, seed: int) -> GuardSet:
-    """Random split-point rows: enough for the file format, not for accuracy."""
-    rng = np.random.default_rng(seed)
-    packed = [np.frombuffer(bits.pack(rng.random(program.split_shape) < 0.2), np.uint8) for _ in range(rows)]
-    labels = (np.arange(rows) % classes).astype(np.int32)
-    return GuardSet(np.stack(packed), labels, (np.arange(rows) % 2).astype(np.uint8))
+    """Rows of `class_rows` for every class in turn; the first quarter is replayed, the rest judges."""
+    labels = [index % classes for index in range(rows)]
+    packed = [np.frombuffer(row, np.uint8) for row in class_rows(program, labels, seed)]
+    judge = (np.arange(rows) >= rows // 4).astype(np.uint8)
+    return GuardSet(np.stack(packed), np.array(labels, np.int32), judge)
 
 
 def write_tiny_models(
-    folder: Path, *, seed: int = 0, threshold: float = 0.5, config: VggConfig = CONFIG
+    folder: Path, *, seed: int = 0, threshold: float = 0.5, config: VggConfig = CONFIG, learnable: bool = False
 ) -> TinyModels:
-    """`vgg9.pt` and `cloud.pt` in `folder`. threshold 0 sends everything up, 1 nothing."""
+    """`vgg9.pt` and `cloud.pt` in `folder`. threshold 0 sends everything up, 1 nothing.
+
+    learnable: the exit knows the patterns of `class_rows`, and the guard set is large enough for the gate.
+    """
     net = lively_network(config, seed)
     program = compile_network(net)
+    if learnable:
+        train_exit(net, program, config.classes)
+        program = compile_network(net)
+    guard_rows = 288 if learnable else 24
     edge, cloud = folder / "vgg9.pt", folder / "cloud.pt"
-    guard = tiny_guard(program, config.classes, 4 * config.classes, seed)
+    guard = tiny_guard(program, config.classes, guard_rows, seed)
     save_edge(
         edge,
         net,

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from ecc_model.frames import Pixels
 from numpy.typing import NDArray
+
+from ecc_model.frames import Pixels
 
 
 @dataclass(frozen=True, eq=False)

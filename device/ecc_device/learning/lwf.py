@@ -25,7 +25,7 @@ from ecc_model.nets.vgg import Classifier
 class Recipe:
     """How an exit learns. The defaults are ours; `PLAIN` is the paper's."""
 
-    epochs: int = 40
+    steps: int = 200
     batch: int = 32
     learning_rate: float = 2e-3
     l_new: float = 2.0  # weight of KL to the cloud's logits, l1 of eq. 8
@@ -35,7 +35,7 @@ class Recipe:
 
 
 OURS = Recipe()
-PLAIN = Recipe(epochs=20, l_new=0.0, l_old=0.5, replay=False, freeze_norm=False)
+PLAIN = Recipe(steps=100, l_new=0.0, l_old=0.5, replay=False, freeze_norm=False)
 RECIPES = {"lwf": OURS, "lwf-plain": PLAIN}
 
 
@@ -78,12 +78,11 @@ def learn(
         old_logits, old_replay = old(spikes), old(replay)
     optimizer = torch.optim.Adam(new.parameters(), lr=recipe.learning_rate)
     batches = max(1, -(-len(labels) // recipe.batch))
-    total = recipe.epochs * batches
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.steps)
     new.train()
     if recipe.freeze_norm:
         _freeze_norms(new)
-    for step in range(total):
+    for step in range(recipe.steps):
         if step % batches == 0:
             order = torch.randperm(len(labels))
         rows = order[(step % batches) * recipe.batch : (step % batches + 1) * recipe.batch]
@@ -99,7 +98,7 @@ def learn(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
-        progress((step + 1) / total)
+        progress((step + 1) / recipe.steps)
     return new.eval()
 
 

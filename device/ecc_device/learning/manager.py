@@ -163,12 +163,9 @@ class UpdateManager:
         with self._lock:
             if self._stop_reason is not None:
                 raise UpdateError(f"stopped: {self._stop_reason}; the rows stay for the next update")
-            child = self._child = subprocess.Popen(
-                [sys.executable, "-m", "ecc_device.learning.child", str(work)],
-                stdout=subprocess.PIPE,
-                stderr=(work / "errors.txt").open("w"),
-                text=True,
-            )
+            command = [sys.executable, "-m", "ecc_device.learning.child", str(work)]
+            with (work / "errors.txt").open("w") as errors:
+                child = self._child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         timer = threading.Timer(self._budget_s, self.stop, [f"longer than {self._budget_s:.0f} s"])
         timer.start()
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +31,17 @@ from ecc_model.program import Program
 
 ENCODER_NAME = "bottleneck"
 WEIGHTS = "weights"  # their entry in the manifest's records: torch.load checks no sums itself
+# what torch.load, a network's constructor and load_state_dict raise on files that lie
+_UNUSABLE = (
+    RuntimeError,
+    KeyError,
+    EOFError,
+    pickle.UnpicklingError,
+    OSError,
+    ValueError,
+    TypeError,
+    OverflowError,
+)
 
 
 def save_edge(
@@ -89,17 +100,15 @@ def save_cloud(
 def load_edge(path: Path, neuron: Neuron) -> SpikingVgg9:
     """The float network inside an edge model, in eval mode."""
     manifest = read_manifest(path, "edge")
-    net = SpikingVgg9(_config(path, manifest, VggConfig), neuron)
-    _restore(path, manifest, net)
-    return net
+    config = _config(path, manifest, VggConfig)
+    return _restore(path, manifest, lambda: SpikingVgg9(config, neuron))
 
 
 def load_cloud(path: Path, neuron: Neuron) -> tuple[CloudNet, Manifest]:
     """The worker's networks in eval mode, and the manifest."""
     manifest = read_manifest(path, "cloud")
-    net = CloudNet(_config(path, manifest, CloudConfig), neuron)
-    _restore(path, manifest, net)
-    return net, manifest
+    config = _config(path, manifest, CloudConfig)
+    return _restore(path, manifest, lambda: CloudNet(config, neuron)), manifest
 
 
 def _save(path: Path, net: nn.Module, manifest: Manifest, records: Records) -> None:
@@ -114,6 +123,7 @@ def _save(path: Path, net: nn.Module, manifest: Manifest, records: Records) -> N
 
 
 _Config = TypeVar("_Config", VggConfig, CloudConfig)
+_Net = TypeVar("_Net", bound=nn.Module)
 
 
 def _config(path: Path, manifest: Manifest, type_: type[_Config]) -> _Config:
@@ -125,6 +135,8 @@ def _config(path: Path, manifest: Manifest, type_: type[_Config]) -> _Config:
 
 def weights_hash(weights: Mapping[str, Any]) -> str:
     """SHA-256 (hex) of a state dict: names, types, shapes and bytes. `TypeError` if it holds more than tensors."""
+    if not isinstance(weights, Mapping):
+        raise TypeError("no state dict")
     digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
         if not isinstance(tensor, Tensor):
@@ -134,13 +146,15 @@ def weights_hash(weights: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _restore(path: Path, manifest: Manifest, net: nn.Module) -> None:
+def _restore(path: Path, manifest: Manifest, build: Callable[[], _Net]) -> _Net:
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
         if weights_hash(weights) != manifest.records.get(WEIGHTS):
             raise ModelCorrupt(path, "its weights have another hash than the manifest says")
-        net.load_state_dict(weights)
-    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError, OSError, ValueError, TypeError) as exc:
+        with torch.device("meta"):  # no memory for what a manifest claims: the weights bring their own
+            net = build()
+        net.load_state_dict(weights, assign=True)
+    except _UNUSABLE as exc:
         reason = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
         raise ModelCorrupt(path, f"torch cannot restore it: {reason:.120}") from exc
-    net.eval()
+    return net.eval()

@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+
+from ecc_device.learning.gate import Exam, decide
+
+NAMES = ["cat", "dog"]
+
+
+def exam(lost=0, won=0, rows=200, held_before=2, held_after=18, held=20, lost_class=0):
+    """`lost` rows of one class right before and wrong after, `won` rows the other way, the rest right in both."""
+    before, after = np.ones(rows, bool), np.ones(rows, bool)
+    known_class = np.arange(rows) % 2
+    of_class = np.flatnonzero(known_class == lost_class)
+    after[of_class[:lost]] = False
+    before[of_class[lost : lost + won]] = False
+    return Exam(before, after, known_class, np.arange(held) < held_before, np.arange(held) < held_after)
+
+
+def test_accepts_a_candidate_that_learns_and_keeps():
+    accepted, reason, figures = decide(exam(lost=2, won=1), NAMES)
+    assert accepted
+    assert reason == "held-out rows 10% -> 90%, known classes lose 0.5 points (90 % sure: below 1.8)"
+    assert figures["known_loss_points"] == 0.5
+    assert figures["held_agreement_after"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("case", "reason"),
+    [
+        ({"rows": 100}, "cannot tell: 100 judging rows (of 200) and 20 held-out rows (of 10)"),
+        ({"held": 9}, "cannot tell: 200 judging rows (of 200) and 9 held-out rows (of 10)"),
+        ({"lost": 8}, "known classes lose 4.0 points on 200 rows, 3.0 are allowed"),
+        ({"lost": 6, "lost_class": 1}, "class 'dog' certainly loses: 6.0 points on 100 rows"),
+        ({"held_before": 10, "held_after": 10}, "held-out rows do not improve: 50% before, 50% after"),
+        ({"held_before": 2, "held_after": 8}, "held-out rows agree with the cloud in 40%, 50% are asked for"),
+    ],
+)
+def test_turns_down(case, reason):
+    accepted, why, _ = decide(exam(**case), NAMES)
+    assert (accepted, why) == (False, reason)
+
+
+def test_no_rows_at_all_cannot_tell():
+    accepted, reason, _ = decide(exam(rows=0, held=0, held_before=0, held_after=0), NAMES)
+    assert not accepted
+    assert reason.startswith("cannot tell: 0 judging rows")

@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ecc_device.learning.job import (
+    MIN_ROWS,
+    Job,
+    Outcome,
+    assemble,
+    held_out,
+    read_job,
+    read_outcome,
+    write_job,
+    write_outcome,
+)
+from ecc_device.store import Row
+from ecc_model.errors import UpdateError
+
+CLOUD = ("a", "b", "c", "d")
+NAMES = {b"abcd": CLOUD}
+
+
+def row(row_id, label, labels_id=b"abcd"):
+    logits = np.zeros(4, "<f4")
+    logits[CLOUD.index(label)] = 5.0
+    return Row(
+        row_id, 0.0, bytes(32), bytes([row_id % 256] * 4), "a", "labelled", logits.tobytes(), labels_id, 1.0, 1, None
+    )
+
+
+def rows(**counts):
+    labels = [label for label, count in counts.items() for _ in range(count)]
+    return [row(index + 1, label) for index, label in enumerate(labels)]
+
+
+def test_classes_grow_by_what_the_cloud_names_often_enough():
+    job, arrays = assemble(Path("m.pt"), ("b", "a"), rows(a=8, b=8, c=5, d=4), NAMES.get, "lwf", 7)
+    assert job.labels == ["b", "a", "c"]  # d was named four times only
+    assert len(job.row_ids) == 21
+    assert arrays["bits"].shape == (21, 4)
+    assert arrays["logits"].shape == (21, 3)
+    assert arrays["logits"][0].tolist() == [0.0, 5.0, 0.0]  # in the device's order: b, a, c
+    assert arrays["held"].sum() == 1 + 1 + 1
+
+
+def test_rows_whose_names_nobody_told_wait():
+    strange = [row(100 + k, "a", b"????") for k in range(30)]
+    job, _ = assemble(Path("m.pt"), ("a",), rows(a=20) + strange, NAMES.get, "lwf", 0)
+    assert job.row_ids == list(range(1, 21))
+
+
+def test_too_few_rows_make_no_update():
+    with pytest.raises(UpdateError, match=f"^19 labelled rows to learn from; an update needs {MIN_ROWS}$"):
+        assemble(Path("m.pt"), ("a",), rows(a=19), NAMES.get, "lwf", 0)
+
+
+def test_every_fifth_row_of_each_class_is_held_out():
+    labels = np.array([0, 1] * 10 + [2] * 4)
+    held = held_out(labels)
+    assert np.flatnonzero(held).tolist() == [8, 9, 18, 19]
+
+
+def test_a_job_comes_back_as_it_was_written(tmp_path):
+    job, arrays = assemble(Path("m.pt"), ("a",), rows(a=20, b=6), NAMES.get, "lwf", 3)
+    write_job(tmp_path / "update", job, arrays)
+    again, arrays_again = read_job(tmp_path / "update")
+    assert again == job
+    assert all(np.array_equal(arrays[name], arrays_again[name]) for name in arrays)
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b'{"model": 1}'])
+def test_a_damaged_job_is_named(tmp_path, damage):
+    write_job(tmp_path / "update", Job(model="m", labels=["a"], row_ids=[], learner="lwf", seed=0), {})
+    (tmp_path / "update" / "job.json").write_bytes(damage)
+    with pytest.raises(UpdateError, match=r"update: not a complete update job"):
+        read_job(tmp_path / "update")
+
+
+def test_an_outcome_is_whole_or_not_there(tmp_path):
+    with pytest.raises(UpdateError, match=r"^the learner left no valid outcome"):
+        read_outcome(tmp_path)
+    outcome = Outcome(accepted=True, reason="fine", sha256="0", figures={"rows": 3}, probe=[[0.5, 1.0]])
+    write_outcome(tmp_path, outcome)
+    assert read_outcome(tmp_path) == outcome
+    (tmp_path / "outcome.json").write_bytes(b'{"accepted": true')
+    with pytest.raises(UpdateError, match=r"^the learner left no valid outcome"):
+        read_outcome(tmp_path)

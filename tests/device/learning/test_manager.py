@@ -1,0 +1,188 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ecc_device.clock import VirtualClock
+from ecc_device.learning.manager import UpdateManager
+from ecc_device.models import open_active, rollback
+from ecc_device.store import Store
+from ecc_model.errors import DeviceError, ModelError
+from ecc_model.modelfile import labels_id
+from support.models import DIGITS, class_rows, write_tiny_models
+
+UPLOADS = [6, 7, 8, 9] * 30 + [0, 1, 2, 3, 4, 5] * 4
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    return write_tiny_models(tmp_path_factory.mktemp("models"), learnable=True)
+
+
+def fill(store, program, uploads=UPLOADS):
+    """Rows that went up, with the cloud's right answers."""
+    features = bytes.fromhex(program.features_id)
+    store.put_labels(labels_id(DIGITS), DIGITS)
+    for row, label in zip(class_rows(program, uploads, seed=3), uploads, strict=True):
+        logits = np.zeros(10, "<f4")
+        logits[label] = 6.0
+        row_id = store.add(0.0, features, row, "0")
+        assert store.answer(row_id, logits.tobytes(), labels_id(DIGITS), 1.0) == "stored"
+
+
+@pytest.fixture
+def device(tmp_path, models):
+    """A store with the factory model active and 144 answered rows, and where swaps are noted."""
+    with Store.open(tmp_path / "state") as store:
+        open_active(models.edge, store, tmp_path / "state", 0.0)
+        fill(store, models.program)
+        swaps = []
+        manager = UpdateManager(
+            store, tmp_path / "state", VirtualClock(), lambda model, no: swaps.append((model.labels, no))
+        )
+        yield store, manager, swaps, tmp_path / "state"
+        manager.close()
+
+
+def test_charging_makes_a_new_model_from_what_the_cloud_answered(device, models):
+    store, manager, swaps, folder = device
+    manager.handle("charging")
+    decision = manager.wait(120)
+    assert decision.accepted, decision.reason
+    assert decision.no == 2
+    assert decision.figures["new_classes"] == ["6", "7", "8", "9"]
+    assert decision.figures["rows"] == 144
+    assert swaps == [(DIGITS, 2)]
+    assert store.summary().rows == {"waiting": 0, "labelled": 0, "learnt": 144}
+    active = store.active_version()
+    assert (active.no, active.parent, active.figures["reason"]) == (2, 1, decision.reason)
+    model, no = open_active(models.edge, store, folder, 0.0)
+    assert (model.labels, no) == (DIGITS, 2)
+    assert model.program.features_id == models.program.features_id
+    assert not (folder / "update").exists()
+
+    manager.handle("charging")
+    again = manager.wait(60)
+    assert again.reason == "0 labelled rows to learn from; an update needs 20"
+
+    model, no = rollback(store, folder)
+    assert (model.labels, no) == (DIGITS[:6], 1)
+    with pytest.raises(DeviceError, match=r"^there is no earlier model to go back to$"):
+        rollback(store, folder)
+
+
+def test_undocking_stops_the_update_and_keeps_the_rows(device):
+    store, manager, swaps, _ = device
+    manager.handle("charging")
+    manager.handle("undocked")
+    decision = manager.wait(60)
+    assert decision.reason == "stopped: undocked; the rows stay for the next update"
+    assert swaps == []
+    assert store.summary().rows["labelled"] == 144
+    assert store.active_version().no == 1
+
+
+def test_a_learner_that_dies_leaves_everything_as_it_was(device, monkeypatch):
+    store, manager, swaps, folder = device
+    monkeypatch.setenv("PYTHONPATH", str(Path(folder).parent))
+    (Path(folder).parent / "torch.py").write_text("raise MemoryError")
+    manager.handle("offline")
+    decision = manager.wait(60)
+    assert decision.reason == (
+        "the learner failed (exit 1): the update needs more than 2048 MiB; learn from fewer rows"
+    )
+    assert swaps == []
+    assert store.summary().rows["labelled"] == 144
+
+
+def test_rows_that_were_turned_down_are_not_learnt_again(device, models):
+    store, manager, _, folder = device
+    model, no = open_active(models.edge, store, folder, 0.0)
+    last = max(row.id for row in store.labelled(bytes.fromhex(model.program.features_id)))
+    store.add_version(file="x.pt", sha256="0", features_id=bytes(32), parent=no, figures={"last_row": last}, time_s=0.0)
+    store.reject(2, {"last_row": last})
+    manager.handle("charging")
+    assert manager.wait(60).reason == "these rows were turned down before (version 2); waiting for new answers"
+
+
+def test_a_model_on_trial_when_the_device_died_is_turned_down(device, models):
+    store, _, _, folder = device
+    store.add_version(file="x.pt", sha256="0", features_id=bytes(32), parent=1, figures={"rows": 7, "last_row": 9}, time_s=0.0)
+    store.begin_trial(2)
+    _, no = open_active(models.edge, store, folder, 0.0)
+    assert no == 1
+    figures = store.versions()[1].figures
+    assert figures == {"rows": 7, "reason": "the device stopped before the model was confirmed"}
+
+
+def test_an_altered_model_is_refused_by_name(device, models):
+    store, _, _, folder = device
+    file = folder / "models" / store.active_version().file
+    other = write_tiny_models(folder, seed=5)
+    file.write_bytes(other.edge.read_bytes())
+    with pytest.raises(ModelError, match=r"altered since it was learnt; go back with: ecc-device rollback$"):
+        open_active(models.edge, store, folder, 0.0)
+
+
+def test_another_factory_model_replaces_what_was_learnt_from_the_first(device, models, tmp_path):
+    store, _, _, folder = device
+    (tmp_path / "other").mkdir()
+    other = write_tiny_models(tmp_path / "other", seed=5)
+    model, no = open_active(other.edge, store, folder, 0.0)
+    assert (no, model.program.features_id) == (2, other.program.features_id)
+    assert store.active_version().no == 2
+
+
+KILLED = """
+import sys, threading
+from pathlib import Path
+from ecc_device.clock import VirtualClock
+from ecc_device.learning.manager import UpdateManager
+from ecc_device.models import open_active
+from ecc_device.store import Store
+folder = Path(sys.argv[1])
+store = Store.open(folder)
+stage = sys.argv[3]
+def say(*_):
+    print("now", flush=True)
+    threading.Event().wait()
+if stage == "swap":
+    manager = UpdateManager(store, folder, VirtualClock(), say)
+else:
+    manager = UpdateManager(store, folder, VirtualClock(), lambda *_: None)
+model, no = open_active(Path(sys.argv[2]), store, folder, 0.0)
+manager.handle("charging")
+while stage == "learning" and not manager.status()["progress_percent"]:
+    threading.Event().wait(0.01)
+if stage == "learning":
+    print("now", flush=True)
+threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize("stage", ["learning", "swap"])
+def test_sigkill_during_an_update_leaves_the_old_model_and_all_rows(tmp_path, models, stage):
+    folder = tmp_path / "state"
+    with Store.open(folder) as store:
+        open_active(models.edge, store, folder, 0.0)
+        fill(store, models.program)
+    command = [sys.executable, "-c", KILLED, str(folder), str(models.edge), stage]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        killer = threading.Timer(120, process.kill)
+        killer.start()
+        assert process.stdout.readline() == "now\n"
+        killer.cancel()
+        os.kill(process.pid, signal.SIGKILL)
+    with Store.open(folder) as store:
+        _, no = open_active(models.edge, store, folder, 0.0)
+        assert no == 1
+        assert store.summary().rows == {"waiting": 0, "labelled": 144, "learnt": 0}
+        manager = UpdateManager(store, folder, VirtualClock(), lambda *_: None)
+        manager.handle("charging")
+        assert manager.wait(120).accepted
+        assert store.summary().rows["learnt"] == 144
