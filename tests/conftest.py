@@ -10,6 +10,8 @@ import pytest
 from support.brokers import BrokerProcess
 from support.golden import Golden
 
+pytest_plugins = ["support.torchless"]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--regenerate-golden", action="store_true", help="Write the golden files anew.")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import ssl
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from ecc_model.errors import LinkError
@@ -61,3 +63,11 @@ def parse_address(url: str, *, insecure: bool = False) -> Address:
             f"{address.url} is another machine and mqtt:// is not encrypted; use mqtts://, or allow it with --insecure"
         )
     return address
+
+
+def tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    """Whom to trust: the system's certificates, or those of `ca_file`. `LinkError`: there are none in it."""
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as exc:
+        raise LinkError(f"{ca_file}: not a file of certificates ({exc.strerror or exc}); check --ca-file") from exc

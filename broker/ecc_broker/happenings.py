@@ -48,9 +48,5 @@ class TakenOver(Lost):
     """Another client has our id: it is time to keep away."""
 
 
-class Refused(Lost):
-    """The broker would not have this client. `wrong_version`: because it does not know this version of MQTT."""
-
-    def __init__(self, message: str, *, wrong_version: bool = False) -> None:
-        super().__init__(message)
-        self.wrong_version = wrong_version
+class WrongVersion(Lost):
+    """The broker does not know this version of MQTT: it said so, or (amqtt) could not even read the CONNECT."""

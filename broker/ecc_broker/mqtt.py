@@ -6,7 +6,6 @@ import logging
 import math
 import random
 import socket
-import ssl
 import threading
 import time
 from collections import Counter
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 from ecc_broker import topics
-from ecc_broker.address import parse_address
-from ecc_broker.happenings import Lost, Opened, Refused, Sent, Subscribed, TakenOver, Unreadable
+from ecc_broker.address import parse_address, tls_context
+from ecc_broker.happenings import Lost, Opened, Sent, Subscribed, TakenOver, Unreadable, WrongVersion
 from ecc_broker.link import DEFAULT_WINDOW, ConnectionListener, Handler, Message, Subscribers, Will, check_outgoing
 from ecc_broker.outbox import Outbox, Outgoing
 from ecc_broker.session import PACKET_OVERHEAD, Options, Session
@@ -52,9 +51,10 @@ class MqttLink:
         max_packet_bytes: int = DEFAULT_MAX_PACKET_BYTES,
     ) -> None:
         address = parse_address(url, insecure=insecure)
-        tls = _tls_context(ca_file) if address.tls else None
+        tls = tls_context(ca_file) if address.tls else None
         self._options = Options(address, client_id, will, tls, max_packet_bytes)
         self.counts: Counter[str] = Counter()
+        self._asked_version: int = version
         self._version: int = version
         self._subscribers = Subscribers(self.counts)
         self._listeners: list[ConnectionListener] = []
@@ -160,15 +160,14 @@ class MqttLink:
         """One connection, from its start to its end. Seconds to keep away afterwards, None for the usual delay."""
         session: Session | None = None
         pause: float | None = None
+        next_version = self._asked_version
         try:
             session = Session(self._options, self._version, wake)
             self._serve(session)
-        except Refused as refused:
-            if refused.wrong_version and self._version == 5:
-                log.info("%s: falling back to MQTT 3.1.1", self._options.address.url)
-                self._version, pause = 4, 0.0
-            else:
-                self._trouble(str(refused))
+        except WrongVersion as wrong_version:
+            if self._version == 5:
+                next_version, pause = 4, 0.0
+            self._trouble(str(wrong_version))
         except TakenOver as taken_over:
             pause = PAUSE_S
             self._trouble(str(taken_over))
@@ -178,6 +177,9 @@ class MqttLink:
             if session is not None:
                 session.abort()
             self._outbox.connection_lost()
+            # a connection that stood keeps its version; one that failed as 3.1.1 tries the asked one again
+            if self._opened_at == math.inf:
+                self._version = next_version
             if pause != 0.0:
                 self._tell(False)
         return pause
@@ -208,7 +210,7 @@ class MqttLink:
             if self._stop.is_set():
                 stop_by = min(stop_by, time.monotonic() + FLUSH_S)
                 if not (self._connected and self._outbox) or time.monotonic() >= stop_by:
-                    self._leave(session)
+                    self._leave(session, by=stop_by)
                     return
 
     def _open(self, session: Session, opened: Opened) -> int:
@@ -220,10 +222,10 @@ class MqttLink:
             self._new_filters.clear()
         return session.subscribe([self._takeovers.topic, *self._subscribers.filters()])
 
-    def _leave(self, session: Session) -> None:
+    def _leave(self, session: Session, by: float) -> None:
         """Take our claim away and say goodbye."""
         session.publish(Outgoing(self._takeovers.topic, b"", 0, True, None))
-        session.close()
+        session.close(by)
 
     def _send(self, session: Session) -> None:
         """Hand the new subscriptions and all that was taken to the session."""
@@ -241,7 +243,7 @@ class MqttLink:
         elif message.topic == self._takeovers.topic:
             problem = self._takeovers.heard(message, time.monotonic())
             if problem is not None:
-                self._leave(session)
+                self._leave(session, by=time.monotonic() + FLUSH_S)
                 raise TakenOver(problem)
         else:
             self._subscribers.dispatch(message)
@@ -262,10 +264,3 @@ class MqttLink:
             self._problem = None
         for listener in list(self._listeners):
             self._subscribers.call(listener, connected, "a connection listener")
-
-
-def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as exc:
-        raise LinkError(f"{ca_file}: not a file of certificates ({exc.strerror or exc}); check --ca-file") from exc

@@ -8,6 +8,7 @@ out of `wait` as values, in order, on the caller's thread: no code of ours runs 
 from __future__ import annotations
 
 import math
+import os
 import select
 import socket
 import ssl
@@ -26,12 +27,13 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from ecc_broker import topics
 from ecc_broker.address import PASSWORD_VARIABLE, Address
-from ecc_broker.happenings import Happening, Lost, Opened, Refused, Sent, Subscribed, Unreadable
+from ecc_broker.happenings import Happening, Lost, Opened, Sent, Subscribed, Unreadable, WrongVersion
 from ecc_broker.link import Message, Will
 from ecc_broker.outbox import Outgoing
 
 KEEPALIVE_S = 15
-ANSWER_TIMEOUT_S = 5.0  # for the TCP connection, and again for each of the broker's first answers
+CONNECT_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 3.0  # for each of the broker's first answers
 PACKET_OVERHEAD = 16  # bytes of a QoS 1 PUBLISH with an expiry, beside topic and payload
 
 _TICK_MS = 1000  # how often paho looks at its keepalive when nothing happens
@@ -109,27 +111,34 @@ class Session:
             if self._client.socket() is None:
                 raise self._ended()
             if min(self._answers_due.values(), default=math.inf) < time.monotonic():
+                kind = WrongVersion if 0 in self._answers_due else Lost
                 self.abort()
-                raise Lost(f"{self._url}: no answer within {ANSWER_TIMEOUT_S:.0f} s; is there a broker on this port?")
+                raise kind(f"{self._url}: no answer within {ANSWER_TIMEOUT_S:.0f} s; is there a broker on this port?")
         return happened
 
-    def close(self) -> None:
-        """Say goodbye, so that the broker does not publish the will."""
-        deadline = time.monotonic() + 1.0
-        self._client.disconnect()
-        while (sock := self._client.socket()) is not None and time.monotonic() < deadline:
-            poller = select.poll()
-            poller.register(sock, select.POLLOUT)
-            poller.poll(100)
-            self._client.loop_write()
-        self.abort()
+    def close(self, by: float) -> None:
+        """Say goodbye, so that the broker does not publish the will; done `by` then (monotonic seconds)."""
+        sock = self._client.socket()
+        if sock is None:
+            return
+        # paho closes its socket right behind the goodbye; a message that comes in then makes the broker see a
+        # reset instead of it, so the connection stays until the broker has closed it too
+        with socket.socket(fileno=os.dup(sock.fileno())) as connection:
+            self._client.disconnect()
+            while self._client.want_write() and self._client.socket() is not None and time.monotonic() < by:
+                _wait_for(connection, select.POLLOUT, by)
+                self._client.loop_write()
+            self.abort()
+            try:
+                connection.shutdown(socket.SHUT_WR)
+                while _wait_for(connection, select.POLLIN, by) and connection.recv(65_536):
+                    pass
+            except OSError:
+                return  # the broker was faster
 
     def abort(self) -> None:
         """Drop the connection without a word."""
-        client = self._client
-        # without these the client is free at once, and its sockets with it, not when the collector comes
-        client.on_connect = client.on_disconnect = client.on_subscribe = client.on_publish = client.on_message = None
-        sock = client.socket()
+        sock = self._client.socket()
         if sock is not None:
             sock.close()
 
@@ -141,7 +150,7 @@ class Session:
             protocol=MQTTv5 if self.version == MQTTv5 else MQTTv311,
             reconnect_on_failure=False,
         )
-        client.connect_timeout = ANSWER_TIMEOUT_S
+        client.connect_timeout = CONNECT_TIMEOUT_S
         client.max_inflight_messages_set(0)  # the link's window is the limit
         client.on_socket_open = _without_delay
         client.on_socket_register_write = _ignore  # or paho would write from within publish()
@@ -202,9 +211,9 @@ class Session:
             self._happened.append(Opened(*limits))
             return
         name = reason.getName()
-        self._end = Refused(
-            f"{self._url}: the broker refused the connection ({name}); {_REMEDIES.get(name, 'see its log')}",
-            wrong_version=name == "Unsupported protocol version",
+        kind = WrongVersion if name == "Unsupported protocol version" else Lost
+        self._end = kind(
+            f"{self._url}: the broker refused the connection ({name}); {_REMEDIES.get(name, 'see its log')}"
         )
 
     def _on_disconnect(self, _client: Client, _data: Any, flags: Any, reason: ReasonCode, _properties: Any) -> None:
@@ -224,6 +233,13 @@ class Session:
             self._happened.append(Message(message.topic, bytes(message.payload), message.retain))
         except UnicodeDecodeError:
             self._happened.append(Unreadable())
+
+
+def _wait_for(sock: socket.socket, event: int, by: float) -> bool:
+    """Whether `event` came in time."""
+    poller = select.poll()
+    poller.register(sock, event)
+    return bool(poller.poll(max(0.0, by - time.monotonic()) * 1000))
 
 
 def _without_delay(_client: Client, _data: Any, sock: Any) -> None:

@@ -19,6 +19,7 @@ EccError
 │   ├── StoreLocked
 │   └── RowRefused          a row larger than the whole buffer
 ├── DeviceError             a command that a device cannot carry out
+│   └── DeviceNotRunning    no device runs in the state folder
 └── UpdateError             an update that could not be made
 
 Each error states the fact and then the remedy, in one line. Foreign errors are wrapped (`raise ... from exc`).
@@ -134,6 +135,13 @@ class RowRefused(StoreError):
 
 class DeviceError(EccError):
     """A command that a device cannot carry out now."""
+
+
+class DeviceNotRunning(DeviceError):
+    """No device runs in a state folder."""
+
+    def __init__(self, folder: Path | str) -> None:
+        super().__init__(f"no device is running in {folder}; start one with: ecc-device start --model vgg9.pt")
 
 
 class UpdateError(EccError):

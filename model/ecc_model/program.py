@@ -115,6 +115,8 @@ class Program:
             raise CompileError("the exit ends with a readout")
         if not (self.head and self.encoder and len(split) == 4 and len(self.code_shape) == 4):
             raise CompileError("head and encoder end with feature maps")
+        if all(isinstance(layer, MaxPool) for layer in self.head):
+            raise CompileError("the head has no layer with neurons: its pixels would not become spikes")
 
     @property
     def steps(self) -> int:

@@ -7,16 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ecc_device.engine import NumpyEngine
-from ecc_device.results import Answer, choose
-from ecc_model.frames import Pixels
-from ecc_model.modelfile import EdgeModel
-from ecc_model.nets.checkpoint import load_cloud
-from ecc_model.nets.neuron import Lif
-from ecc_model.numerics import normalized_entropy, softmax
-from ecc_model.program import Program
 from numpy.typing import NDArray
 
+from ecc_device.engine import NumpyEngine
+from ecc_device.results import choose, make_answer
+from ecc_model.frames import Pixels
+from ecc_model.nets.checkpoint import load_cloud
+from ecc_model.nets.neuron import Lif
+from ecc_model.program import Program
 from ecc_tools.demo_data import Curve, LearnerRow
 
 Labels = NDArray[np.int64]
@@ -45,24 +43,18 @@ class Frames:
         net, manifest = load_cloud(cloud, Lif)
         with torch.inference_mode():
             logits = (net.features(codes) / manifest.temperature).tolist()
-        self.cloud = [_answer(row, tuple(manifest.labels), 1.0) for row in logits]
+        self.cloud = [make_answer(row, tuple(manifest.labels), 1.0) for row in logits]
 
     def ask(self, program: Program, labels: tuple[str, ...], temperature: float) -> Answers:
         """What a model with this program, these labels and this temperature answers."""
         engine = NumpyEngine(program)
-        edge = [_answer(engine.exit(split).tolist(), labels, temperature) for split in self.splits]
+        edge = [make_answer(engine.exit(split).tolist(), labels, temperature) for split in self.splits]
         pairs = list(zip(edge, self.cloud, self.truth, strict=True))
         return Answers(
             np.array([answer.entropy for answer in edge]),
             np.array([answer.label == truth for answer, _, truth in pairs]),
             np.array([(c if choose(e, c)[0] == "cloud" else e).label == truth for e, c, truth in pairs]),
         )
-
-
-def _answer(logits: list[float], labels: tuple[str, ...], temperature: float) -> Answer:
-    probabilities = softmax(logits, temperature)
-    label = labels[probabilities.index(max(probabilities))]
-    return Answer(label, tuple(probabilities), labels, normalized_entropy(probabilities))
 
 
 def curve(answers: Answers, threshold: float) -> Curve:
@@ -80,24 +72,23 @@ def uploads_needed(curve: Curve, accuracy: float) -> int | None:
 
 
 def learner_row(
-    name: str, answers: Answers, known: NDArray[np.bool_], factory: Answers, thresholds: tuple[float, float], target: float
+    name: str,
+    answers: Answers,
+    known: NDArray[np.bool_],
+    factory: Answers,
+    threshold: float,
+    rate_not_recalibrated: float,
+    target: float,
 ) -> LearnerRow:
-    """One line of the learners' table. thresholds: the model's own, and the factory's as seen by the same answers."""
-    own, old = thresholds
-    line = curve(answers, own)
+    """One line of the learners' table: a model's answers at its threshold, beside the factory model's."""
+    line = curve(answers, threshold)
     loss = factory.edge_right[known].mean() - answers.edge_right[known].mean()
     return LearnerRow(
         name,
         100.0 * float(answers.edge_right.mean()),
         100.0 * float(loss),
-        100.0 * float((answers.entropy > own).mean()),
-        100.0 * float(old),
+        100.0 * float((answers.entropy > threshold).mean()),
+        100.0 * rate_not_recalibrated,
         100.0 * float(line.accuracy[line.operating]),
         uploads_needed(line, target),
     )
-
-
-def upload_rate(frames: Frames, model: EdgeModel, program: Program, labels: tuple[str, ...]) -> float:
-    """Share of frames that `program` would send up with the temperature and threshold of `model`."""
-    answers = frames.ask(program, labels, model.temperature)
-    return float((answers.entropy > model.threshold).mean())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +17,15 @@ from torch import Tensor
 from ecc_device.calibration import fit_temperature, fit_threshold
 from ecc_device.engine import NumpyEngine
 from ecc_device.learning.gate import MIN_JUDGE_ROWS
+from ecc_device.sources import open_source
 from ecc_model import bits
-from ecc_model.errors import CompileError
+from ecc_model.errors import CompileError, ModelCorrupt, ModelNotFound, SourceError
 from ecc_model.frames import Pixels
 from ecc_model.modelfile import GuardSet
 from ecc_model.nets.checkpoint import save_edge
+from ecc_model.nets.neuron import Lif
 from ecc_model.nets.quantize import compile_network
-from ecc_model.nets.vgg import SpikingVgg9, to_unit
+from ecc_model.nets.vgg import STAGES, SpikingVgg9, VggConfig, to_unit
 from ecc_model.numerics import normalized_entropy, softmax
 from ecc_model.program import Program
 from ecc_tools.training import augment
@@ -125,3 +130,45 @@ def compare(net: SpikingVgg9, program: Program, frames: Pixels, labels: Labels) 
         float((floats == labels).mean()),
         float((integers == labels).mean()),
     )
+
+
+def load_plain(checkpoint: Path, frame: tuple[int, ...], steps: int, code_stride: int = 1) -> SpikingVgg9:
+    """The network of a plain state dict; its sizes are read off the weights. frame: (H, W, C).
+
+    `ModelCorrupt` when the checkpoint holds something else.
+    """
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        head = [name for name in state if name.startswith("head.") and name.endswith("conv.weight")]
+        split = {len(stage): index for index, stage in enumerate(itertools.accumulate(STAGES), 1)}[len(head)]
+        config = VggConfig(
+            steps=steps,
+            channels=frame[2],
+            height=frame[0],
+            width_px=frame[1],
+            width=state["head.0.conv.weight"].shape[0] / STAGES[0][0],
+            classes=state[max(name for name in state if name.endswith("linear.weight"))].shape[0],
+            split=split,
+            code_channels=state["encoder.0.conv.weight"].shape[0],
+            code_stride=code_stride,
+        )
+        net = SpikingVgg9(config, Lif)
+        net.load_state_dict(state)
+    except FileNotFoundError as exc:
+        raise ModelNotFound(checkpoint) from exc
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as exc:
+        reason = (str(exc).splitlines() or [type(exc).__name__])[0]
+        raise ModelCorrupt(checkpoint, f"not the weights of a spiking VGG-9 for such frames: {reason:.100}") from exc
+    return net.eval()
+
+
+def load_validation(spec: str) -> tuple[Pixels, Labels, tuple[str, ...]]:
+    """All frames (N, H, W, C) of a labelled source, their labels (N,) and the labels' names."""
+    with contextlib.closing(open_source(spec)) as source:
+        if source.labels is None:
+            raise SourceError(f"{spec}: frames without labels cannot calibrate a model; give a source with labels")
+        names = tuple(source.labels)
+        shown = [(frame.pixels, names.index(frame.label)) for frame in source if frame.label is not None]
+    if len({pixels.shape for pixels, _ in shown}) != 1:
+        raise SourceError(f"{spec}: frames of one size are needed here; make an .npz of them")
+    return np.stack([pixels for pixels, _ in shown]), np.array([label for _, label in shown], np.int64), names

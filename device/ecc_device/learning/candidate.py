@@ -15,7 +15,8 @@ from ecc_device.calibration import expected_calibration_error, fit_temperature, 
 from ecc_device.engine import NumpyEngine
 from ecc_device.learning.gate import Exam, decide
 from ecc_device.learning.job import Job, Outcome
-from ecc_device.learning.lwf import RECIPES, Lessons, learn
+from ecc_device.learning.lwf import Lessons, learn
+from ecc_device.learning.recipes import LEARNERS
 from ecc_model import bits
 from ecc_model.bits import Spikes
 from ecc_model.modelfile import EdgeModel, GuardSet, read_edge
@@ -53,7 +54,7 @@ def teach(job: Job, arrays: dict[str, NDArray[Any]], progress: Callable[[float],
         unpack_rows(guard.bits[~judge], model.program),
         guard.labels[~judge].astype(np.int64),
     )
-    net.exit = learn(net.exit, lessons, RECIPES[job.learner], job.seed, progress)
+    net.exit = learn(net.exit, lessons, LEARNERS[job.learner], job.seed, progress)
     net.config = msgspec.structs.replace(net.config, classes=len(job.labels))
     old = model.program
     program = Program(old.input, old.head, old.encoder, compile_section(net.exit, steps=old.steps))

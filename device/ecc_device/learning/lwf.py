@@ -16,27 +16,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ecc_device.learning.recipes import Recipe
 from ecc_model.bits import Spikes
 from ecc_model.nets import losses
 from ecc_model.nets.vgg import Classifier
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How an exit learns. The defaults are ours; `PLAIN` is the paper's."""
-
-    steps: int = 200
-    batch: int = 32
-    learning_rate: float = 2e-3
-    l_new: float = 2.0  # weight of KL to the cloud's logits, l1 of eq. 8
-    l_old: float = 1.0  # weight of KL to the old exit, eq. 12
-    replay: bool = True  # guard rows are learnt along
-    freeze_norm: bool = True  # batch norm keeps the statistics of Setup
-
-
-OURS = Recipe()
-PLAIN = Recipe(steps=100, l_new=0.0, l_old=0.5, replay=False, freeze_norm=False)
-RECIPES = {"lwf": OURS, "lwf-plain": PLAIN}
 
 
 @dataclass(frozen=True, eq=False)

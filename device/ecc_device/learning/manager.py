@@ -74,6 +74,11 @@ class UpdateManager:
         self._stop_reason: str | None = None
         self._progress = 0
         self._decision: Decision | None = None
+        self._listeners: list[Callable[[bool, str], None]] = []
+
+    def on_decision(self, listener: Callable[[bool, str], None]) -> None:
+        """Call `listener(accepted, reason)` at the end of each update, on its thread."""
+        self._listeners.append(listener)
 
     def handle(self, event: str) -> None:
         """React to a device event: see `STARTS` and `STOPS`."""
@@ -127,6 +132,8 @@ class UpdateManager:
         seconds = round(time.monotonic() - started, 3)
         self._decision = Decision(decision.accepted, decision.reason, decision.no, seconds, decision.figures)
         _log.info("update %s: %s", "accepted" if decision.accepted else "not made", decision.reason)
+        for listener in list(self._listeners):
+            listener(decision.accepted, decision.reason)
 
     def _update(self) -> Decision:
         active = self._store.active_version()

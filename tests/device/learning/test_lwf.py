@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ecc_device.learning.lwf import OURS, PLAIN, Lessons, grow, learn
+from ecc_device.learning.lwf import Lessons, grow, learn
+from ecc_device.learning.recipes import OURS, PLAIN
 from ecc_model import bits
 from ecc_model.nets.checkpoint import load_edge
 from ecc_model.nets.neuron import Lif

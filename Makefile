@@ -1,0 +1,53 @@
+# Everything a contributor types. `make` alone lists it.
+
+PYTHON ?= python3
+SEEDS ?= 1
+
+BIN := .venv/bin
+READY := .venv/.ready
+PIP_INSTALL := -m pip install --disable-pip-version-check --quiet -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow test-core check format reference clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  PYTHON=$(PYTHON) makes .venv, and is what test-core tests; SEEDS=$(SEEDS) is for the demo"
+
+# torch first and alone: whatever asks for torch later finds the pinned one installed
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python $(PIP_INSTALL) torch
+	$(BIN)/python $(PIP_INSTALL) -e '.[dev]'
+	@touch $@
+
+demo: $(READY) ## The whole loop on real digits; report in runs/demo
+	$(BIN)/ecc-tools demo --out runs/demo --seeds $(SEEDS)
+
+test: $(READY) ## All tests but the slow ones
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: $(READY) ## The tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+check: $(READY) ## Lint, format, types, and the rules of the house
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_house.py
+
+format: $(READY) ## Rewrite the code the way `check` wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+reference: $(READY) ## Write docs/reference.md anew from the docstrings
+	$(BIN)/python docs/make_reference.py
+
+test-core: ## What a device runs, on PYTHON and without torch
+	$(PYTHON) -m venv --clear build/core
+	build/core/bin/python $(PIP_INSTALL) -e '.[broker]' pytest pytest-timeout hypothesis
+	build/core/bin/python -m pytest -m 'not slow'
+
+clean: ## Remove caches and build products; .venv and runs stay
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,307 @@
+"""`ecc-device`: run a device, replay recordings, look at its buffer, tell it what happens."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from ecc_device import control, tables
+from ecc_device.clock import SystemClock, VirtualClock
+from ecc_device.device import Device, DeviceConfig
+from ecc_device.events import EVENTS, check_event
+from ecc_device.filters import FILTERS
+from ecc_device.learning.recipes import LEARNERS
+from ecc_device.player import Tally, play, write_results
+from ecc_device.sources import Source, open_source
+from ecc_device.store import Store
+from ecc_model import console
+from ecc_model.errors import DeviceError, DeviceNotRunning, EccError
+from ecc_model.progress import progress_bar
+
+REPORT_EVERY_S = 1.0
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+ModelOption = Annotated[Path, typer.Option(help="The edge model, e.g. vgg9.pt.")]
+BrokerOption = Annotated[str | None, typer.Option(help="mqtt://host:port or mqtts://user@host:port; without: alone.")]
+StateOption = Annotated[
+    Path | None, typer.Option(help="Folder of the buffer and the learnt models; default: $ECC_STATE or one per device.")
+]
+SiteOption = Annotated[str, typer.Option(help="The site, as in the topics.")]
+DeviceOption = Annotated[str, typer.Option(help="This device's name; also its MQTT client id.")]
+FilterOption = Annotated[str, typer.Option(help=f"What counts as ambiguous: {', '.join(FILTERS)}.")]
+SendOption = Annotated[str, typer.Option(help="What goes up: features (a few bytes of spikes) or frames (images).")]
+LearnerOption = Annotated[str, typer.Option(help=f"How it learns: {', '.join(LEARNERS)}.")]
+CaOption = Annotated[Path | None, typer.Option(help="Certificates to trust instead of the system's.")]
+InsecureOption = Annotated[bool, typer.Option("--insecure", help="Allow mqtt:// to another machine.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback()
+def _device() -> None:
+    """Classify on this device, ask the cloud when unsure, learn while charging."""
+    level = logging.DEBUG if os.environ.get("ECC_DEBUG") else logging.WARNING
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+
+
+@app.command(epilog="Example: ecc-device start --model vgg9.pt --source camera:0 --broker mqtt://127.0.0.1:1883")
+def start(
+    model: ModelOption,
+    source: Annotated[str, typer.Option(help="camera:N, a folder of images, or an .npz of frames.")] = "camera:0",
+    broker: BrokerOption = None,
+    state: StateOption = None,
+    site: SiteOption = "default",
+    device: DeviceOption = "device",
+    deadline_ms: Annotated[float, typer.Option(min=0, help="How long an ambiguous frame waits for the cloud.")] = 100.0,
+    filter_: Annotated[str, typer.Option("--filter", help=f"What is ambiguous: {', '.join(FILTERS)}.")] = "entropy",
+    send: SendOption = "features",
+    learner: LearnerOption = "lwf",
+    ca: CaOption = None,
+    insecure: InsecureOption = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every result as a JSON line.")] = False,
+) -> None:
+    """Classify a camera or a recording in real time, until it ends or SIGTERM or Ctrl-C arrives."""
+    config = DeviceConfig(
+        model=model,
+        state=_state(state, device),
+        broker=broker,
+        site=site,
+        device=device,
+        deadline_s=deadline_ms / 1000,
+        filter=filter_,
+        send=send,
+        learner=learner,
+        ca=ca,
+        insecure=insecure,
+    )
+    stop = _stop_on_signals()
+    with contextlib.closing(open_source(source)) as frames, Device(config) as running:
+        console.note(f"{device}: {frames.name}, model {running.runtime.model_no}, state in {config.state}")
+        tally = _run_live(frames, running, stop, as_json)
+    console.note(tables.closing_line(tally))
+
+
+def _run_live(source: Source, device: Device, stop: threading.Event, as_json: bool) -> Tally:
+    """Frames at the source's own rate; stamps by the device's clock."""
+    tally, clock = Tally(), SystemClock()
+    started, reported = clock.monotonic(), clock.monotonic()
+    for frame in source:
+        if stop.wait(0.0 if source.live else max(0.0, started + frame.time_s - clock.monotonic())):
+            break
+        result = device.runtime.classify(_restamped(frame, clock.now()))
+        tally.add(result, frame.label)
+        if as_json:
+            print(json.dumps(result.to_record(), ensure_ascii=False), flush=True)
+        elif clock.monotonic() - reported >= REPORT_EVERY_S:
+            reported = clock.monotonic()
+            print(tables.live_line(result, tally), flush=True)
+    return tally
+
+
+@app.command(epilog="Example: ecc-device replay stream.npz --model vgg9.pt --broker mqtt://127.0.0.1:1883")
+def replay(
+    source: Annotated[str, typer.Argument(help="A folder of images or an .npz of frames.")],
+    model: ModelOption,
+    broker: BrokerOption = None,
+    state: StateOption = None,
+    results: Annotated[Path | None, typer.Option(help="Write every result to this file, a JSON line each.")] = None,
+    site: SiteOption = "default",
+    device: DeviceOption = "device",
+    filter_: Annotated[str, typer.Option("--filter", help=f"What is ambiguous: {', '.join(FILTERS)}.")] = "entropy",
+    send: SendOption = "features",
+    learner: LearnerOption = "lwf",
+    patience_s: Annotated[float, typer.Option(min=0, help="How long to wait for a worker's answer.")] = 60.0,
+    stay: Annotated[
+        bool, typer.Option("--stay", help="After the last frame stay up for events, until SIGTERM.")
+    ] = False,
+    ca: CaOption = None,
+    insecure: InsecureOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Classify a recording at its own time: the same recording, model and cloud answers give the same results."""
+    config = DeviceConfig(
+        model=model,
+        state=_state(state, device),
+        broker=broker,
+        site=site,
+        device=device,
+        patience_s=patience_s,
+        filter=filter_,
+        send=send,
+        learner=learner,
+        ca=ca,
+        insecure=insecure,
+    )
+    stop = _stop_on_signals()
+    clock = VirtualClock()
+    with contextlib.closing(open_source(source)) as frames:
+        running = Device(config, clock=clock).start(watch=False)
+        try:
+            with progress_bar(f"replaying {frames.name}") as told:
+                steps = iter(range(1, (frames.length or 1) + 1))
+                played = _until(stop, play(frames, running, clock))
+                tally = write_results(results, played, lambda: told(next(steps, 1) / (frames.length or 1)))
+            summary = tally.summary() | {"model_no": running.runtime.model_no, "counts": running.store.counts()}
+            if as_json:
+                console.print_json(summary)
+            else:
+                tables.print_replay(summary)
+            sys.stdout.flush()
+            if stay:
+                stop.wait()
+        finally:
+            running.close()
+
+
+@app.command(epilog="Example: ecc-device status --json")
+def status(state: StateOption = None, device: DeviceOption = "device", as_json: JsonOption = False) -> None:
+    """What the running device does; without one, what its buffer holds."""
+    folder = _state(state, device)
+    found: dict[str, Any]
+    try:
+        found = {"running": True} | dict(_asked(folder, "status"))
+    except DeviceNotRunning:
+        found = {"running": False} | _buffer(folder)
+    console.print_json(found) if as_json else tables.print_facts(found)
+
+
+@app.command(epilog="Example: ecc-device buffer --state ~/.local/state/ecc-snn/device")
+def buffer(state: StateOption = None, device: DeviceOption = "device", as_json: JsonOption = False) -> None:
+    """Rows in the buffer by state, bytes, what was dropped and why, and the models learnt so far."""
+    found = _buffer(_state(state, device))
+    console.print_json(found) if as_json else tables.print_facts(found)
+
+
+@app.command(epilog="Example: ecc-device notify charging --wait")
+def notify(
+    event: Annotated[str, typer.Argument(help="; ".join(f"{name}: {text}" for name, text in EVENTS.items()))],
+    state: StateOption = None,
+    device: DeviceOption = "device",
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for the update that it starts; exit 1 if none is made.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell a running device what happens to it."""
+    folder = _state(state, device)
+    _asked(folder, "notify", event=check_event(event))
+    if not wait:
+        console.print_json({"event": event}) if as_json else print(f"told {device}: {event}")
+        return
+    with progress_bar("learning") as told, _polling(folder, told):
+        decision = dict(_asked(folder, "wait-update", timeout_s=None))
+    if as_json:
+        console.print_json(decision)
+    else:
+        verdict = f"model {decision['no']} is active" if decision["accepted"] else "the model stays"
+        print(f"{verdict}: {decision['reason']} ({decision['seconds']:.1f} s)")
+    if not decision["accepted"]:
+        raise typer.Exit(console.EXIT_FAILED)
+
+
+@app.command(epilog="Example: ecc-device rollback")
+def rollback(state: StateOption = None, device: DeviceOption = "device", as_json: JsonOption = False) -> None:
+    """Go back to the model before the active one, in a running device or in its state folder."""
+    from ecc_device.models import rollback as roll_back
+
+    folder = _state(state, device)
+    try:
+        no = dict(_asked(folder, "rollback"))["model_no"]
+    except DeviceNotRunning:
+        with Store.open(_existing(folder)) as store:
+            no = roll_back(store, folder)[1]
+    console.print_json({"model_no": no}) if as_json else print(f"model {no} is active again")
+
+
+def _state(state: Path | None, device: str) -> Path:
+    if state is not None:
+        return state.expanduser()
+    given = os.environ.get("ECC_STATE")
+    return Path(given) if given else Path.home() / ".local" / "state" / "ecc-snn" / device
+
+
+def _existing(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise DeviceError(f"{folder}: no device has run here; name its folder with --state")
+    return folder
+
+
+def _buffer(folder: Path) -> dict[str, Any]:
+    with Store.open(_existing(folder), read_only=True) as store:
+        summary = store.summary()
+        models = [
+            {"no": v.no, "state": v.state, "parent": v.parent, "reason": v.figures.get("reason")}
+            for v in store.versions()
+        ]
+    return {
+        "state": str(folder),
+        "rows": summary.rows,
+        "bytes_used": summary.bytes_used,
+        "max_bytes": summary.max_bytes,
+        "oldest_s": summary.oldest_s,
+        "drops": summary.drops,
+        "counts": summary.counts,
+        "models": models,
+    }
+
+
+def _asked(folder: Path, do: str, timeout_s: float | None = 10.0, **arguments: object) -> Any:
+    return control.ask(folder, do, timeout_s, **arguments)
+
+
+@contextlib.contextmanager
+def _polling(folder: Path, told: Any) -> Iterator[None]:
+    """Show a running update's progress while the block waits for its end."""
+    done = threading.Event()
+
+    def poll() -> None:
+        while not done.wait(0.2):
+            with contextlib.suppress(EccError):
+                told((dict(_asked(folder, "status"))["update"]["progress_percent"] or 0) / 100)
+
+    thread = threading.Thread(target=poll, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _stop_on_signals() -> threading.Event:
+    stop = threading.Event()
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, leave)
+    return stop
+
+
+def _until(stop: threading.Event, items: Iterator[Any]) -> Iterator[Any]:
+    for item in items:
+        yield item
+        if stop.is_set():
+            return
+
+
+def _restamped(frame: Any, now: float) -> Any:
+    from dataclasses import replace
+
+    return replace(frame, time_s=now)
+
+
+def main() -> None:
+    """Entry point of `ecc-device`."""
+    console.run(app)

@@ -1,0 +1,224 @@
+"""One whole device: model, store, runtime, link, learner, watchers and control socket, opened and closed together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import msgspec
+
+from ecc_broker import messages, topics
+from ecc_broker.link import Link, Message, Will
+from ecc_broker.mqtt import MqttLink
+from ecc_device.clock import Clock, SystemClock
+from ecc_device.control import ControlServer
+from ecc_device.events import Health
+from ecc_device.filters import make_filter
+from ecc_device.learning.manager import UpdateManager
+from ecc_device.learning.recipes import LEARNERS
+from ecc_device.models import open_active, rollback
+from ecc_device.offload import Offload
+from ecc_device.power import LinkWatcher, PowerWatcher, Watch
+from ecc_device.runtime import Runtime
+from ecc_device.store import DEFAULT_MAX_BYTES, Store
+from ecc_model.errors import DeviceError
+from ecc_model.modelfile import EdgeModel
+
+SENDS = ("features", "frames")
+ROLLBACK_PAUSE_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceConfig:
+    """How a device runs. Times in seconds, sizes in bytes."""
+
+    model: Path
+    state: Path
+    broker: str | None = None  # mqtt://host:port or mqtts://user@host:port; None: alone
+    site: str = "default"
+    device: str = "device"
+    deadline_s: float = 0.1
+    patience_s: float | None = None  # a replay's: wait for a live worker instead of a deadline
+    filter: str = "entropy"
+    send: str = "features"
+    learner: str = "lwf"
+    max_bytes: int = DEFAULT_MAX_BYTES
+    ca: Path | None = None
+    insecure: bool = False
+    seed: int = 0
+
+
+class Device:
+    """Everything between a frame and its result; a context manager.
+
+    `link` replaces the one that `config.broker` names (for tests and for one process with its own broker).
+    """
+
+    def __init__(self, config: DeviceConfig, *, clock: Clock | None = None, link: Link | None = None) -> None:
+        if config.send not in SENDS:
+            raise DeviceError(f"nothing is sent as '{config.send}'; choose one of: {', '.join(SENDS)}")
+        if config.learner not in LEARNERS:
+            raise DeviceError(f"there is no learner '{config.learner}'; choose one of: {', '.join(LEARNERS)}")
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.health = Health()
+        topics.check_name("site", config.site)
+        topics.check_name("device", config.device)
+        filter_ = make_filter(config.filter, config.seed)
+        self.store = Store.open(config.state, config.max_bytes)
+        try:
+            model, no = open_active(config.model, self.store, config.state, self.clock.now())
+            features = bytes.fromhex(model.program.features_id)
+            self._offline = messages.Status("offline", features[:4], no - 1, version("ecc-snn"))
+            self.link = link if link is not None or config.broker is None else self._mqtt_link(config.broker)
+        except BaseException:
+            self.store.close()
+            raise
+        if self.store.quarantined is not None:
+            self.health.say("store", f"the buffer was damaged; it was moved to {self.store.quarantined}")
+        self.runtime = Runtime(
+            model,
+            no,
+            self.store,
+            filter_,
+            self.clock,
+            self.health,
+            deadline_s=config.deadline_s,
+            patience_s=config.patience_s,
+        )
+        self.updates = UpdateManager(
+            self.store, config.state, self.clock, self._swap, learner=config.learner, seed=config.seed
+        )
+        self.runtime.on_event(self.updates.handle)
+        self.updates.on_decision(self._tell_update)
+        self.offload: Offload | None = None
+        self._control = ControlServer(config.state, self._handlers())
+        self._watch: Watch | None = None
+
+    def start(self, *, watch: bool = True) -> Device:
+        """Connect, listen on the control socket, and (`watch`) follow battery and link."""
+        if self.link is None:
+            self.health.say("offline", "no broker given; working alone")
+        else:
+            self.offload = Offload(
+                self.link,
+                self.store,
+                self.clock,
+                self.health,
+                self.runtime.engine,
+                site=self.config.site,
+                device=self.config.device,
+                send=self.config.send,
+            )
+            self.runtime.use(self.offload)
+            self.link.subscribe(self._topic("command"), self._on_command)
+            self.link.on_connection(self._on_connection)
+        if watch:
+            self._watch = self._watchers()
+        self.health.on_event(lambda cause, detail: self._publish_event("health", f"{cause}: {detail}"))
+        self._control.start()
+        if self.link is not None:
+            self.link.start()
+        return self
+
+    def close(self) -> None:
+        """Stop the learner, say goodbye to the broker, close the store; closing twice is fine."""
+        if self._watch is not None:
+            self._watch.close()
+        self._control.close()
+        self.updates.close()
+        if self.link is not None:
+            self._publish_status("offline")
+            self.link.close()
+        self.store.close()
+
+    def __enter__(self) -> Device:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def rollback(self) -> tuple[EdgeModel, int]:
+        """Go back to the model before the active one, and answer with it from the next frame on."""
+        self.updates.stop("rollback")
+        self.updates.wait(ROLLBACK_PAUSE_S)
+        model, no = rollback(self.store, self.config.state)
+        self._swap(model, no)
+        return model, no
+
+    def status(self) -> dict[str, Any]:
+        """What `ecc-device status` shows of a running device."""
+        link = self.link
+        return self.runtime.status() | {
+            "device": self.config.device,
+            "site": self.config.site,
+            "broker": self.config.broker,
+            "connected": link is not None and link.connected,
+            "worker": self.offload is not None and self.offload.obstacle is None,
+            "update": self.updates.status(),
+            "counts": self.store.counts(),
+            "drops": self.store.drops(),
+        }
+
+    def _handlers(self) -> Mapping[str, Any]:
+        return {
+            "status": lambda _: self.status(),
+            "notify": lambda request: self.runtime.notify(str(request.get("event"))),
+            "wait-update": lambda _: self._decision(),
+            "rollback": lambda _: {"model_no": self.rollback()[1]},
+        }
+
+    def _decision(self) -> dict[str, Any]:
+        decision = self.updates.wait()
+        if decision is None:
+            raise DeviceError("no update was made since the device started; start one with: ecc-device notify charging")
+        return decision.to_dict()
+
+    def _swap(self, model: EdgeModel, no: int) -> None:
+        self.runtime.swap(model, no)
+        self._publish_status("online")
+
+    def _watchers(self) -> Watch:
+        checks = [PowerWatcher(self.runtime.notify).check]
+        if self.link is not None and self.offload is not None:
+            watcher = LinkWatcher(self.runtime.notify, self.clock)
+            self.link.on_connection(watcher.connection)
+            checks += [watcher.tick, self.offload.drain]
+        watch = Watch(checks)
+        watch.start()
+        return watch
+
+    def _on_connection(self, connected: bool) -> None:
+        if connected:
+            self._publish_status("online")
+
+    def _on_command(self, message: Message) -> None:
+        if not message.retained:  # what an operator said long ago does not happen now
+            self.runtime.notify(messages.decode(messages.Command, message.payload).event)
+
+    def _topic(self, name: str) -> str:
+        return topics.topic(name, self.config.site, self.config.device)
+
+    def _mqtt_link(self, broker: str) -> MqttLink:
+        config = self.config
+        will = Will(self._topic("status"), messages.encode(self._offline))
+        return MqttLink(broker, config.device, will=will, insecure=config.insecure, ca_file=config.ca)
+
+    def _publish_status(self, state: Literal["online", "offline"]) -> None:
+        if self.link is not None and self.link.connected:
+            status = msgspec.structs.replace(self._offline, state=state, model_no=self.runtime.model_no - 1)
+            self.link.publish(self._topic("status"), messages.encode(status), retain=True)
+
+    def _publish_event(self, kind: str, detail: str) -> None:
+        if self.link is not None and self.link.connected:
+            event = messages.Event(kind, self.clock.now(), detail[:200])
+            self.link.publish(self._topic("event"), messages.encode(event), expiry_s=topics.BY_NAME["event"].expiry_s)
+
+    def _tell_update(self, accepted: bool, reason: str) -> None:
+        self._publish_event("update", f"{'accepted' if accepted else 'not made'}: {reason}")

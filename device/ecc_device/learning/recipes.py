@@ -1,0 +1,23 @@
+"""How an exit learns, by name; without torch, so that command lines can list it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of one learner. Steps are Adam steps with a cosine learning rate."""
+
+    steps: int = 200
+    batch: int = 32
+    learning_rate: float = 2e-3
+    l_new: float = 2.0  # weight of KL to the cloud's logits, l1 of eq. 8
+    l_old: float = 1.0  # weight of KL to the old exit, eq. 12
+    replay: bool = True  # guard rows are learnt along
+    freeze_norm: bool = True  # batch norm keeps the statistics of Setup
+
+
+OURS = Recipe()
+PLAIN = Recipe(steps=100, l_new=0.0, l_old=0.5, replay=False, freeze_norm=False)
+LEARNERS = {"lwf": OURS, "lwf-plain": PLAIN}

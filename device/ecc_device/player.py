@@ -1,0 +1,94 @@
+"""Replaying a recording: its time, one frame after the other, the same results on every machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ecc_device.clock import VirtualClock
+from ecc_device.device import Device
+from ecc_device.results import Result
+from ecc_device.sources import Source
+from ecc_model.errors import LinkError, SourceError
+
+
+@dataclass
+class Tally:
+    """Counts over one stream, and the latencies, which are measured and not repeatable."""
+
+    frames: int = 0
+    uploads: int = 0
+    labelled: int = 0
+    edge_right: int = 0
+    right: int = 0
+    bytes_sent: int = 0
+    latencies_s: list[float] = field(default_factory=list)
+    upload_latencies_s: list[float] = field(default_factory=list)
+
+    def add(self, result: Result, truth: str | None) -> None:
+        """Count one result; `truth` is the frame's label, where the source has one."""
+        self.frames += 1
+        self.latencies_s.append(result.latency_s)
+        if result.bytes_sent:
+            self.uploads += 1
+            self.bytes_sent += result.bytes_sent
+            self.upload_latencies_s.append(result.latency_s)
+        if truth is not None:
+            self.labelled += 1
+            self.edge_right += result.edge.label == truth
+            self.right += result.label == truth
+
+    def summary(self) -> dict[str, Any]:
+        """For JSON; accuracies are None for a source without labels."""
+        return {
+            "frames": self.frames,
+            "uploads": self.uploads,
+            "upload_rate": self.uploads / self.frames if self.frames else 0.0,
+            "edge_accuracy": self.edge_right / self.labelled if self.labelled else None,
+            "collab_accuracy": self.right / self.labelled if self.labelled else None,
+            "bytes_per_upload": self.bytes_sent / self.uploads if self.uploads else 0.0,
+            "latency_ms": percentiles_ms(self.latencies_s),
+            "upload_latency_ms": percentiles_ms(self.upload_latencies_s),
+        }
+
+
+def percentiles_ms(seconds: list[float]) -> dict[str, float]:
+    """p50, p95 and p99 in milliseconds (nearest rank); empty for no values."""
+    ordered = sorted(seconds)
+    if not ordered:
+        return {}
+    return {f"p{p}": round(1000 * ordered[min(len(ordered) - 1, p * len(ordered) // 100)], 3) for p in (50, 95, 99)}
+
+
+def play(source: Source, device: Device, clock: VirtualClock) -> Iterator[tuple[Result, str | None]]:
+    """Classify every frame of a recording at the recording's time; yields results with the frames' own labels."""
+    if source.live:
+        raise SourceError(f"{source.name} is live and cannot be replayed; run it with: ecc-device start --source")
+    patience_s = device.config.patience_s
+    if device.offload is not None and patience_s is not None and not device.offload.wait_ready(patience_s):
+        why = device.health.current().get("incompatible") or "no worker announced itself"
+        raise LinkError(
+            f"{device.config.broker}: {why} in {patience_s:.0f} s; start one with: ecc-cloud start --model cloud.pt"
+        )
+    for frame in source:
+        clock.advance_to(frame.time_s)
+        yield device.runtime.classify(frame), frame.label
+
+
+def write_results(path: Path | None, results: Iterator[tuple[Result, str | None]], told: Callable[[], None]) -> Tally:
+    """Write one JSON line per result (to `path`, if given) and count them; `told` is called after each."""
+    tally = Tally()
+    stream = None if path is None else path.open("w", encoding="utf-8")
+    try:
+        for result, truth in results:
+            tally.add(result, truth)
+            if stream is not None:
+                stream.write(json.dumps(result.to_record() | {"truth": truth}, ensure_ascii=False) + "\n")
+            told()
+    finally:
+        if stream is not None:
+            stream.close()
+    return tally

@@ -1,0 +1,119 @@
+"""What a classification says: both answers, which one stands, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ecc_model.numerics import normalized_entropy, softmax
+
+Side = Literal["edge", "cloud"]
+
+WHY = {
+    "confident": "the edge was sure enough",
+    "cloud answered": "the frame was ambiguous and the cloud's answer came in time",
+    "cloud less sure": "the cloud named a class that the edge knows, and was less sure than the edge",
+    "deadline": "the cloud's answer did not come in time",
+    "offline": "no broker, or no worker behind it",
+    "incompatible": "the cloud's workers read other features than this device sends",
+    "refused": "the worker refused the request",
+    "not sent": "the link's window was full; the frame waits in the buffer",
+    "disk-full": "no room to store the frame, so it was not sent",
+    "disk-error": "the frame could not be stored, so it was not sent",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One side's answer. probabilities: one for each of `labels`; entropy: normalized, 0 (sure) to 1."""
+
+    label: str
+    probabilities: tuple[float, ...]
+    labels: tuple[str, ...]
+    entropy: float
+
+    @property
+    def probability(self) -> float:
+        """Of the label."""
+        return max(self.probabilities)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One classified frame."""
+
+    frame: int  # index in its source
+    time_s: float  # the frame's stamp, by the device's clock
+    edge: Answer
+    cloud: Answer | None
+    stands: Side
+    why: str  # a key of `WHY`
+    score: float  # the filter's; above the threshold a frame is ambiguous
+    threshold: float
+    row: int | None  # in the device's buffer, None for frames that were not stored
+    bytes_sent: int  # payload of the request
+    bytes_received: int  # payload of the reply
+    model_no: int
+    latency_s: float = field(compare=False)  # measured; the only part that a replay does not repeat
+
+    @property
+    def answer(self) -> Answer:
+        """The answer that stands."""
+        return self.cloud if self.stands == "cloud" and self.cloud is not None else self.edge
+
+    @property
+    def label(self) -> str:
+        """Of the answer that stands."""
+        return self.answer.label
+
+    @property
+    def probabilities(self) -> tuple[float, ...]:
+        """Of the answer that stands, in the order of `answer.labels`."""
+        return self.answer.probabilities
+
+    @property
+    def entropy(self) -> float:
+        """Normalized entropy of the answer that stands."""
+        return self.answer.entropy
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether the edge was unsure."""
+        return self.score > self.threshold
+
+    def to_record(self) -> dict[str, Any]:
+        """For JSON: everything that a replay repeats to the last bit."""
+        return {
+            "frame": self.frame,
+            "time_s": self.time_s,
+            "label": self.label,
+            "stands": self.stands,
+            "why": self.why,
+            "score": self.score,
+            "threshold": self.threshold,
+            "edge": _record(self.edge),
+            "cloud": None if self.cloud is None else _record(self.cloud),
+            "row": self.row,
+            "bytes_sent": self.bytes_sent,
+            "bytes_received": self.bytes_received,
+            "model_no": self.model_no,
+        }
+
+
+def _record(answer: Answer) -> dict[str, Any]:
+    return {"label": answer.label, "entropy": answer.entropy, "probabilities": list(answer.probabilities)}
+
+
+def make_answer(logits: Sequence[float], labels: tuple[str, ...], temperature: float) -> Answer:
+    """Logits (N,) to an answer over N labels; portable bits. The first of equal probabilities wins."""
+    probabilities = tuple(softmax(logits, temperature))
+    label = labels[probabilities.index(max(probabilities))]
+    return Answer(label, probabilities, labels, normalized_entropy(probabilities))
+
+
+def choose(edge: Answer, cloud: Answer) -> tuple[Side, str]:
+    """Which answer stands: the cloud's, unless it names a class that the edge knows and is less sure than the edge."""
+    if cloud.label in edge.labels and cloud.entropy > edge.entropy:
+        return "edge", "cloud less sure"
+    return "cloud", "cloud answered"

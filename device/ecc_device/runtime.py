@@ -1,0 +1,205 @@
+"""The execution stage on the device: engine, filter, buffer, question to the cloud, result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ecc_device.clock import Clock
+from ecc_device.engine import Engine, NumpyEngine
+from ecc_device.events import Health, check_event
+from ecc_device.filters import Filter
+from ecc_device.frame import Frame
+from ecc_device.offload import Offload, Ticket
+from ecc_device.results import Answer, Result, choose, make_answer
+from ecc_device.store import Store
+from ecc_model import bits
+from ecc_model.bits import Spikes
+from ecc_model.errors import LinkError, RowRefused, StoreError, StoreFull
+from ecc_model.modelfile import EdgeModel
+
+ResultListener = Callable[[Result], None]
+REMEMBERED = 1024  # results without a cloud answer that a late one may still correct
+
+
+@dataclass(frozen=True, eq=False)
+class _Active:
+    """What one frame is classified with; replaced as a whole, so that a swap falls between two frames."""
+
+    model: EdgeModel
+    engine: Engine
+    no: int
+
+
+class Runtime:
+    """Classifies frames on one thread; asks the cloud about ambiguous ones.
+
+    deadline_s: how long a frame waits for the cloud; `patience_s` instead makes it wait for a live worker, as a
+    replay does, and `LinkError` when none answers in that time.
+    """
+
+    def __init__(
+        self,
+        model: EdgeModel,
+        no: int,
+        store: Store,
+        filter_: Filter,
+        clock: Clock,
+        health: Health,
+        *,
+        deadline_s: float,
+        patience_s: float | None = None,
+    ) -> None:
+        self._active = _Active(model, NumpyEngine(model.program), no)
+        self._features_id = bytes.fromhex(model.program.features_id)
+        self._store, self._filter, self._clock, self._health = store, filter_, clock, health
+        self._deadline_s, self._patience_s = deadline_s, patience_s
+        self._offload: Offload | None = None
+        self._results: list[ResultListener] = []
+        self._events: list[Callable[[str], None]] = []
+        self._open: dict[int, Result] = {}  # row -> the result that a late answer corrects
+        self._counts = {"frames": 0, "uploads": 0}
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of the active model."""
+        return self._active.engine
+
+    @property
+    def model(self) -> EdgeModel:
+        """The active model."""
+        return self._active.model
+
+    @property
+    def model_no(self) -> int:
+        """Its version number."""
+        return self._active.no
+
+    def use(self, offload: Offload) -> None:
+        """Ask the cloud through `offload` from now on."""
+        self._offload = offload
+        offload.on_late(self._late_answer)
+
+    def on_result(self, listener: ResultListener) -> None:
+        """Call `listener` with every corrected result: a cloud answer that came after its frame's deadline."""
+        self._results.append(listener)
+
+    def on_event(self, listener: Callable[[str], None]) -> None:
+        """Call `listener` with every device event."""
+        self._events.append(listener)
+
+    def notify(self, event: str) -> None:
+        """Tell the device what happens to it: a key of `events.EVENTS`, else `DeviceError`."""
+        check_event(event)
+        for listener in list(self._events):
+            listener(event)
+
+    def swap(self, model: EdgeModel, no: int) -> None:
+        """Answer with another model from the next frame on."""
+        self._active = _Active(model, NumpyEngine(model.program), no)
+
+    def status(self) -> dict[str, Any]:
+        """Frames and uploads since the start, model and health."""
+        model = self._active.model
+        return {
+            "frames": self._counts["frames"],
+            "uploads": self._counts["uploads"],
+            "model_no": self._active.no,
+            "labels": list(model.labels),
+            "features_id": model.program.features_id,
+            "temperature": model.temperature,
+            "threshold": model.threshold,
+            "health": self._health.current(),
+        }
+
+    def classify(self, frame: Frame, deadline_s: float | None = None) -> Result:
+        """Classify one frame, never waiting for the cloud beyond the deadline. `FrameError`: it does not fit."""
+        started = time.perf_counter()
+        active = self._active
+        split = active.engine.head(frame.pixels)
+        logits = active.engine.exit(split).tolist()
+        edge = make_answer(logits, active.model.labels, active.model.temperature)
+        score = self._filter.score(frame.index, logits, active.model.temperature, edge.probabilities)
+        self._counts["frames"] += 1
+        result = Result(
+            frame=frame.index,
+            time_s=frame.time_s,
+            edge=edge,
+            cloud=None,
+            stands="edge",
+            why="confident",
+            score=score,
+            threshold=active.model.threshold,
+            row=None,
+            bytes_sent=0,
+            bytes_received=0,
+            model_no=active.no,
+            latency_s=0.0,
+        )
+        if result.ambiguous:
+            budget_s = self._deadline_s if deadline_s is None else deadline_s
+            result = self._ask(result, frame, split, started, budget_s)
+        return replace(result, latency_s=time.perf_counter() - started)
+
+    def _ask(self, result: Result, frame: Frame, split: Spikes, started: float, deadline_s: float) -> Result:
+        try:
+            row = self._store.add(frame.time_s, self._features_id, bits.pack(split), result.edge.label)
+        except RowRefused:
+            return replace(result, why="disk-full")
+        except StoreFull as error:
+            return self._not_stored(result, "disk-full", error)
+        except StoreError as error:
+            return self._not_stored(result, "disk-error", error)
+        self._health.clear("disk")
+        result = replace(result, row=row)
+        if self._offload is None:
+            return replace(result, why="offline")
+        self._remember(result)
+        budget_s = None if self._patience_s is not None else deadline_s
+        ticket = self._offload.ask(row, split, frame.pixels, budget_s)
+        if isinstance(ticket, str):
+            return replace(result, why=ticket)
+        self._counts["uploads"] += 1
+        result = replace(result, bytes_sent=ticket.bytes_sent)
+        self._remember(result)
+        left_s = deadline_s - (time.perf_counter() - started) if self._patience_s is None else self._patience_s
+        if not ticket.done.wait(max(0.0, left_s)):
+            if self._patience_s is not None:
+                raise LinkError(
+                    f"frame {result.frame}: no answer from the worker in {self._patience_s:.0f} s; "
+                    "a replay waits for a live one: check ecc-cloud, or replay without --broker"
+                )
+            if self._offload.give_up(ticket):
+                return replace(result, why="deadline")
+            ticket.done.wait()  # the answer came at the very deadline and is being stored
+        self._open.pop(row, None)
+        return _with_answer(result, ticket)
+
+    def _not_stored(self, result: Result, reason: str, error: StoreError) -> Result:
+        self._store.drop(reason)
+        self._health.say("disk", str(error))
+        return replace(result, why=reason)
+
+    def _remember(self, result: Result) -> None:
+        if result.row is not None:
+            self._open[result.row] = result
+            while len(self._open) > REMEMBERED:
+                self._open.pop(next(iter(self._open)), None)
+
+    def _late_answer(self, row: int, answer: Answer) -> None:
+        result = self._open.pop(row, None)
+        if result is not None:
+            stands, why = choose(result.edge, answer)
+            corrected = replace(result, cloud=answer, stands=stands, why=why)
+            for listener in list(self._results):
+                listener(corrected)
+
+
+def _with_answer(result: Result, ticket: Ticket) -> Result:
+    if ticket.answer is None:
+        return replace(result, why="incompatible" if ticket.refusal == "unknown-features" else "refused")
+    stands, why = choose(result.edge, ticket.answer)
+    received = ticket.bytes_received
+    return replace(result, cloud=ticket.answer, stands=stands, why=why, bytes_received=received)

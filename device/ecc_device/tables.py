@@ -1,0 +1,64 @@
+"""What `ecc-device` prints for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ecc_device.player import Tally
+from ecc_device.results import Result
+
+
+def live_line(result: Result, tally: Tally) -> str:
+    """The newest result and the rates so far, on one line."""
+    rate = tally.uploads / tally.frames
+    sure = f"{result.answer.probability:.0%} ({result.stands}: {result.why})"
+    return f"frame {result.frame}  {result.label}  {sure}  uploads {rate:.1%} of {tally.frames}"
+
+
+def closing_line(tally: Tally) -> str:
+    """What a run did, on one line."""
+    return f"{tally.frames} frames, {tally.uploads} went up ({tally.bytes_sent} bytes)"
+
+
+def print_replay(summary: dict[str, Any]) -> None:
+    """A replay's summary as a table."""
+    table = Table(show_header=False, box=None)
+    for name, unit in (("edge_accuracy", "%"), ("collab_accuracy", "%"), ("upload_rate", "%")):
+        value = summary[name]
+        table.add_row(name.replace("_", " "), "no labels" if value is None else f"{100 * value:.1f} {unit}")
+    table.add_row("frames", str(summary["frames"]))
+    table.add_row("uploads", f"{summary['uploads']} of {summary['bytes_per_upload']:.1f} bytes")
+    for name in ("latency_ms", "upload_latency_ms"):
+        if summary[name]:
+            table.add_row(name.replace("_ms", "").replace("_", " "), _percentiles(summary[name]))
+    table.add_row("model", str(summary["model_no"]))
+    Console().print(table)
+
+
+def print_facts(facts: dict[str, Any]) -> None:
+    """Nested facts as an indented list."""
+    table = Table(show_header=False, box=None)
+    for name, value in _flat(facts):
+        table.add_row(name, value)
+    Console().print(table)
+
+
+def _percentiles(values: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.2f} ms" for name, value in values.items())
+
+
+def _flat(facts: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            rows += _flat(value, f"{prefix}{name} ") or [(f"{prefix}{name}", "none")]
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            for index, entry in enumerate(value):
+                rows += _flat(entry, f"{prefix}{name} {index + 1} ")
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            rows.append((f"{prefix}{name}", text or "none"))
+    return rows

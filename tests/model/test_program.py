@@ -1,0 +1,293 @@
+"""The integer program: there and back as records, what it proves of itself, what its id stands for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from ecc_model.errors import CompileError
+from ecc_model.frames import FrameSpec
+from ecc_model.program import Conv, Linear, MaxPool, Program, Readout, from_records, prove, to_records
+from support.programs import conv, linear, programs, readout, small_program
+
+RNG = np.random.default_rng(0)
+
+
+def copied(program: Program) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Records of a program after a trip through JSON."""
+    spec, tensors = to_records(program)
+    return json.loads(json.dumps(spec)), dict(tensors)
+
+
+@given(programs())
+def test_records_make_the_same_program_again(program: Program) -> None:
+    spec, tensors = copied(program)
+    again = from_records(spec, tensors)
+    again_spec, again_tensors = to_records(again)
+    assert (again_spec, again_tensors.keys()) == (spec, tensors.keys())
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(again_tensors[name], tensor)
+    assert again.features_id == program.features_id
+    assert (again.split_shape, again.code_shape, again.classes) == (
+        program.split_shape,
+        program.code_shape,
+        program.classes,
+    )
+
+
+def test_shapes_of_a_program_by_hand() -> None:
+    program = small_program(steps=3, channels=2, classes=7)
+    assert program.input == FrameSpec(3, 2, 8, 8)
+    assert (program.steps, program.classes) == (3, 7)
+    assert (program.split_shape, program.code_shape) == ((3, 4, 4, 4), (3, 2, 4, 4))
+
+
+# ---- features_id ----
+
+
+def flipped(program: Program, section: str, tensor: str = "weight") -> Program:
+    """One number of the section's first layer changed by one."""
+    first, *others = getattr(program, section)
+    values = getattr(first, tensor).copy()
+    values.flat[0] += 1 if values.flat[0] < 100 else -1
+    return replace(program, **{section: (replace(first, **{tensor: values}), *others)})
+
+
+@pytest.mark.parametrize("section", ["head", "encoder"])
+@pytest.mark.parametrize("tensor", ["weight", "bias", "theta"])
+def test_one_changed_number_before_the_wire_changes_the_id(section: str, tensor: str) -> None:
+    program = small_program()
+    assert flipped(program, section, tensor).features_id != program.features_id
+
+
+def test_the_exit_does_not_change_the_id() -> None:
+    program = small_program()
+    assert flipped(program, "exit").features_id == program.features_id
+    grown = replace(program, exit=(*program.exit[:-1], readout(RNG, 5, 9)))
+    assert grown.features_id == program.features_id
+
+
+def test_stride_padding_and_steps_change_the_id() -> None:
+    def id_of(head: Conv, steps: int = 2) -> str:
+        side = (8 + 2 * head.padding - 3) // head.stride + 1
+        exit_ = (readout(RNG, 2 * side * side, 2),)
+        return Program(FrameSpec(steps, 1, 8, 8), (head,), (encoder,), exit_).features_id
+
+    head, encoder = conv(RNG, 1, 2), conv(RNG, 2, 2)
+    ids = {id_of(head), id_of(replace(head, stride=2)), id_of(replace(head, padding=2)), id_of(head, steps=3)}
+    assert len(ids) == 4
+
+
+# ---- what a program must be ----
+
+
+def program_with(**parts: Any) -> Callable[[], Program]:
+    return lambda: replace(small_program(), **parts)
+
+
+SMALL = small_program()
+HEAD, ENCODER = SMALL.head[0], SMALL.encoder[0]
+assert isinstance(HEAD, Conv)
+assert isinstance(ENCODER, Conv)
+LINEAR, READOUT = SMALL.exit[2], SMALL.exit[3]
+assert isinstance(LINEAR, Linear)
+assert isinstance(READOUT, Readout)
+ANY_EXIT = (readout(RNG, 64, 2),)
+I32 = np.int32
+
+MAPS = "head and encoder end with feature maps"
+MISFIT = "{} does not fit an input of shape (2, 4, 4, 4)"
+
+WRONG: dict[str, tuple[Callable[[], Program], str]] = {
+    "no steps": (program_with(input=FrameSpec(0, 1, 8, 8)), "a program has 1 to 16 steps and 1 to 3 channels, not "),
+    "17 steps": (program_with(input=FrameSpec(17, 1, 8, 8)), "a program has 1 to 16 steps and 1 to 3 channels, not "),
+    "4 channels": (program_with(input=FrameSpec(2, 4, 8, 8)), "a program has 1 to 16 steps and 1 to 3 channels, not "),
+    "no height": (program_with(input=FrameSpec(2, 1, 0, 8)), "a program's frames have sides of 1 to 4096 pixels, not "),
+    "wide": (program_with(input=FrameSpec(2, 1, 8, 4097)), "a program's frames have sides of 1 to 4096 pixels, not "),
+    "no exit": (program_with(exit=()), "the exit ends with a readout"),
+    "exit without readout": (program_with(exit=SMALL.exit[:-1]), "the exit ends with a readout"),
+    "no head": (
+        program_with(head=(), encoder=(conv(RNG, 1, 1),), exit=ANY_EXIT),
+        MAPS,
+    ),
+    "no encoder": (program_with(encoder=()), MAPS),
+    "flat encoder": (program_with(encoder=(linear(RNG, 64, 3),)), MAPS),
+    "flat head": (
+        program_with(head=(linear(RNG, 64, 64),), encoder=(linear(RNG, 64, 2),), exit=ANY_EXIT),
+        MAPS,
+    ),
+    "head without neurons": (
+        program_with(head=(MaxPool(2),), encoder=(conv(RNG, 1, 1),), exit=(readout(RNG, 16, 2),)),
+        "the head has no layer with neurons: its pixels would not become spikes",
+    ),
+    "readout in the head": (
+        program_with(head=(*SMALL.head, readout(RNG, 64, 64))),
+        "head.2: a readout stands only at the end of the exit",
+    ),
+    "readout twice": (
+        program_with(exit=(readout(RNG, 64, 5), readout(RNG, 5, 2))),
+        "exit.0: a readout stands only at the end of the exit",
+    ),
+    "4097 classes": (program_with(exit=(readout(RNG, 64, 4097),)), "exit.0: more than 4096 classes"),
+    "scale of zero": (
+        program_with(exit=(*SMALL.exit[:-1], replace(READOUT, scale=np.array([1, 0, 1], np.float32)))),
+        "exit.3: scales must be finite and above zero",
+    ),
+    "scale NaN": (
+        program_with(exit=(*SMALL.exit[:-1], replace(READOUT, scale=np.array([1, np.nan, 1], np.float32)))),
+        "exit.3: scales must be finite and above zero",
+    ),
+    "threshold 0": (
+        program_with(encoder=(replace(ENCODER, theta=np.array([1, 0], I32)),)),
+        "encoder.0: a firing threshold below 1",
+    ),
+    "threshold below": (
+        program_with(head=(replace(HEAD, theta=np.array([1, 1, 1, -(2**31)], I32)), MaxPool(2))),
+        "head.0: a firing threshold below 1",
+    ),
+    "membrane beyond int32": (
+        program_with(encoder=(replace(ENCODER, bias=np.array([0, -(2**30)], I32)),)),
+        "encoder.0: sums may reach ",
+    ),
+    "readout beyond int32": (
+        program_with(exit=(*SMALL.exit[:-1], replace(READOUT, bias=np.full(3, 2**30, I32)))),
+        "beyond int32; scale the weights down",
+    ),
+    "channels": (
+        program_with(encoder=(conv(RNG, 3, 2),)),
+        MISFIT.format("encoder.0: conv"),
+    ),
+    "kernel not square": (
+        program_with(encoder=(replace(ENCODER, weight=ENCODER.weight[..., :2]),)),
+        MISFIT.format("encoder.0: conv"),
+    ),
+    "kernel above the map": (
+        program_with(encoder=(conv(RNG, 4, 2, 7, padding=1),)),
+        MISFIT.format("encoder.0: conv"),
+    ),
+    "conv after linear": (
+        program_with(exit=(linear(RNG, 64, 5), conv(RNG, 5, 2), READOUT)),
+        "exit.1: conv does not fit an input of shape (2, 5)",
+    ),
+    "pool that does not divide": (
+        program_with(encoder=(ENCODER, MaxPool(3))),
+        "encoder.1: maxpool does not fit an input of shape",
+    ),
+    "pool after linear": (
+        program_with(exit=(linear(RNG, 64, 5), MaxPool(2), READOUT)),
+        "exit.1: maxpool does not fit an input of shape (2, 5)",
+    ),
+    "linear width": (
+        program_with(exit=(linear(RNG, 63, 5), READOUT)),
+        MISFIT.format("exit.0: linear"),
+    ),
+    "readout width": (
+        program_with(exit=(readout(RNG, 63, 5),)),
+        MISFIT.format("exit.0: readout"),
+    ),
+    "short bias": (
+        program_with(encoder=(replace(ENCODER, bias=ENCODER.bias[:1]),)),
+        "encoder.0: weight (2, 4, 3, 3) and its vectors do not fit each other",
+    ),
+    "flat weight": (
+        program_with(encoder=(replace(ENCODER, weight=np.zeros(2, np.int8)),)),
+        "encoder.0: weight (2,) and its vectors do not fit each other",
+    ),
+    "no outputs": (
+        program_with(encoder=(Conv(np.zeros((0, 4, 3, 3), np.int8), np.zeros(0, I32), np.zeros(0, I32)),)),
+        "encoder.0: weight (0, 4, 3, 3) and its vectors do not fit each other",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_program_that_cannot_be_is_refused_by_name(name: str) -> None:
+    make, text = WRONG[name]
+    with pytest.raises(CompileError) as caught:
+        make()
+    assert text in str(caught.value)
+
+
+def test_the_proof_is_exact_at_the_end_of_int32() -> None:
+    # one input of weight 1, T 2: the membrane is proven by 2 (1 + |bias|) + 1, the readout by 2 (1 + |bias|)
+    def made(encoder_bias: int, readout_bias: int) -> Program:
+        def vector(value: int) -> Any:
+            return np.array([value], I32)
+
+        one = np.ones((1, 1, 1, 1), np.int8)
+        return Program(
+            FrameSpec(2, 1, 1, 1),
+            (Conv(one, vector(0), vector(1), padding=0),),
+            (Conv(one, vector(encoder_bias), vector(1), padding=0),),
+            (Readout(np.ones((1, 1), np.int8), vector(readout_bias), np.ones(1, np.float32)),),
+        )
+
+    most = 2**30 - 2
+    made(most, most)
+    made(-most, -most)
+    with pytest.raises(CompileError, match=f"^encoder.0: sums may reach {2**31 + 1}, beyond int32; scale the weights"):
+        made(most + 1, 0)
+    with pytest.raises(CompileError, match=f"^exit.0: sums may reach {2**31}, beyond int32; scale the weights down$"):
+        made(0, most + 1)
+    prove("here", 2**31 - 1)
+
+
+# ---- records that lie ----
+
+
+def edited(change: Callable[[dict[str, Any], dict[str, Any]], object]) -> Callable[[], Program]:
+    def make() -> Program:
+        spec, tensors = copied(small_program())
+        change(spec, tensors)
+        return from_records(spec, tensors)
+
+    return make
+
+
+def set_(place: str, value: object) -> Callable[[dict[str, Any], dict[str, Any]], object]:
+    section, index, name = place.split(".")
+    return lambda spec, _: spec[section][int(index)].update({name: value})
+
+
+LIES: dict[str, tuple[Callable[[], Program], str]] = {
+    "no input": (edited(lambda s, _: s.pop("input")), "the program's input is not [steps, channels, height"),
+    "short input": (
+        edited(lambda s, _: s["input"].pop()),
+        "the program's input is not [steps, channels, height",
+    ),
+    "input of floats": (edited(lambda s, _: s.update(input=[2.0, 1, 8, 8])), "the program's input is not ["),
+    "input of bools": (edited(lambda s, _: s.update(input=[True, 1, 8, 8])), "the program's input is not ["),
+    "no exit": (edited(lambda s, _: s.pop("exit")), "the program has no section 'exit'"),
+    "section is a text": (edited(lambda s, _: s.update(head="conv")), "the program has no section 'head'"),
+    "unknown op": (edited(set_("encoder.0.op", "softmax")), "encoder.0: unknown layer {'op': 'softmax', "),
+    "op is a list": (edited(set_("encoder.0.op", [])), "encoder.0: unknown layer {'op': [], "),
+    "layer is a text": (edited(lambda s, _: s.update(head=["conv"])), "head.0: unknown layer 'conv'"),
+    "stride 0": (edited(set_("head.0.stride", 0)), "head.0: stride is 0, allowed are 1 to 8"),
+    "stride missing": (edited(lambda s, _: s["head"][0].pop("stride")), "head.0: stride is None, allowed are 1 to 8"),
+    "stride true": (edited(set_("head.0.stride", True)), "head.0: stride is True, allowed are 1 to 8"),
+    "padding 9": (edited(set_("head.0.padding", 9)), "head.0: padding is 9, allowed are 0 to 8"),
+    "pool of 1": (edited(set_("head.1.size", 1)), "head.1: size is 1, allowed are 2 to 8"),
+    "no theta": (edited(lambda _, t: t.pop("encoder.0.theta")), "encoder.0: no int32 tensor 'theta'"),
+    "float weight": (
+        edited(lambda _, t: t.update({"exit.0.weight": t["exit.0.weight"].astype(np.float32)})),
+        "exit.0: no int8 tensor 'weight'",
+    ),
+    "left over": (
+        edited(lambda _, t: t.update({f"exit.9{i}.weight": t["exit.0.weight"] for i in range(4)})),
+        "tensors that no layer uses: exit.90.weight, exit.91.weight, exit.92.weight",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_records_that_lie_are_refused_by_name(name: str) -> None:
+    make, text = LIES[name]
+    with pytest.raises(CompileError) as caught:
+        make()
+    assert str(caught.value).startswith(text)

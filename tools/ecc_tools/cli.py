@@ -1,0 +1,83 @@
+"""`ecc-tools`: the demo, and compiling a trained network for devices."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ecc_model import console
+from ecc_model.errors import EccError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+class DemoFailed(EccError):
+    """A check of the demo was not kept."""
+
+
+@app.callback()
+def _tools() -> None:
+    """Set up models, compile them, and show the whole loop."""
+
+
+@app.command(epilog="Example: ecc-tools demo --out runs/demo --seed 0 --seed 1 --seed 2")
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for models, streams and the report; emptied first.")] = Path(
+        "runs/demo"
+    ),
+    seed: Annotated[list[int], typer.Option(help="Seed of data split and training; several make a summary.")] = [0],  # noqa: B006
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Train, run and teach the whole system on scikit-learn's digits, as separate processes, and report."""
+    from rich.console import Console
+
+    from ecc_tools.demo import run_demo
+    from ecc_tools.report import print_summary, print_table, write_report, write_summary
+    from ecc_tools.stages import stages
+
+    terminal, reports = Console(stderr=as_json), []
+    kept = True
+    for index, number in enumerate(seed):
+        folder = out if index == 0 else out.with_name(f"{out.name}-seed-{number}")
+        with stages(f"seed {number}: ") as stage:
+            data = run_demo(folder, number, stage)
+        write_report(data, folder)
+        print_table(data, terminal, folder)
+        reports.append(data.report)
+        kept = kept and all(passed for _, _, passed in data.checks)
+    if len(reports) > 1:
+        write_summary(reports, out)
+        print_summary(reports, terminal)
+    if as_json:
+        console.print_json(reports if len(reports) > 1 else reports[0])
+    if not kept:
+        raise DemoFailed("a check above was not kept; run again with another --seed, and report what you saw")
+
+
+@app.command(name="compile", epilog="Example: ecc-tools compile net.pt --data validation.npz --steps 2 --out vgg9.pt")
+def compile_(
+    checkpoint: Annotated[Path, typer.Argument(help="A torch state dict of ecc_model.nets.vgg.SpikingVgg9.")],
+    data: Annotated[str, typer.Option(help="Validation frames with labels: an .npz or a folder of images per class.")],
+    steps: Annotated[int, typer.Option(min=1, max=16, help="Time steps T.")],
+    out: Annotated[Path, typer.Option(help="The model file to write.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Make a device's model file: integer weights, calibration and guard set from validation frames."""
+    from ecc_tools.compiling import compare, load_plain, load_validation, write_model
+
+    frames, labels, names = load_validation(data)
+    net = load_plain(checkpoint, frames.shape[1:], steps)
+    program = write_model(out, net, frames, labels, names, {"made-by": "ecc-tools compile", "from": checkpoint.name})
+    agreement = compare(net, program, frames, labels)
+    if as_json:
+        print(json.dumps({"model": str(out), "features_id": program.features_id} | vars(agreement), indent=2))
+    else:
+        print(f"{out}: {agreement}; features {program.features_id[:8]}")
+
+
+def main() -> None:
+    """Entry point of `ecc-tools`."""
+    console.run(app)

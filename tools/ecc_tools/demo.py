@@ -1,0 +1,284 @@
+"""The whole loop on real images: Setup, broker, worker and device as processes, two streams, one update, a report."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ecc_device.learning.candidate import teach
+from ecc_device.learning.job import assemble
+from ecc_device.store import Store
+from ecc_model.frames import Pixels
+from ecc_model.modelfile import read_edge
+from ecc_tools import processes
+from ecc_tools.collaboration import Answers, Frames, curve, learner_row, uploads_needed
+from ecc_tools.demo_data import DemoData, Example, LearnerRow, Stream
+from ecc_tools.digits import KNOWN, NAMES, Part
+from ecc_tools.setup_stage import Setup, Stage, set_up
+
+EXAMPLES = 12
+NEEDED_GAIN_POINTS = 25.0
+NEEDED_FALL = 0.40
+MAX_LOSS_POINTS = 3.0
+MAX_COLLAB_DEFICIT_POINTS = 1.0
+MAX_BODY_BYTES = 32
+MIN_AGREEMENT, MAX_INTEGER_GAP_POINTS = 0.98, 0.5
+PACKAGES = ("ecc-snn", "torch", "spikingjelly", "numpy", "paho-mqtt", "msgspec", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the processes of the execution and update stages have left."""
+
+    first: dict[str, Any]  # the device's summaries
+    second: dict[str, Any]
+    decision: dict[str, Any]
+    worker: dict[str, Any]
+    commands: list[str]
+
+
+def run_demo(folder: Path, seed: int, stage: Stage) -> DemoData:
+    """Run everything into `folder` (emptied first) and return what was measured."""
+    started = time.monotonic()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    setup = set_up(folder, seed, stage)
+    setup_s = time.monotonic() - started
+    told = stage("execution and update: broker, worker, device")
+    run = run_processes(folder, setup, told)
+    told(1.0)
+    data = measure(folder, setup, run, seed)
+    data.report["seconds"] = {"setup": round(setup_s, 1), "all": round(time.monotonic() - started, 1)}
+    return data
+
+
+def run_processes(folder: Path, setup: Setup, told: Callable[[float], None]) -> Run:
+    """Broker, worker and device as separate processes; two replays with an update between them."""
+    port = _free_port()
+    url = f"mqtt://127.0.0.1:{port}"
+    state = folder / "state"
+    broker = ["ecc-broker", "start", "--port", str(port), "--data", str(folder / "broker"), "--json"]
+    worker = ["ecc-cloud", "start", "--model", str(setup.cloud), "--broker", url, "--json"]
+
+    def replay(name: str) -> list[str]:
+        return [
+            *["ecc-device", "replay", str(setup.streams[name]), "--model", str(setup.edge), "--broker", url],
+            *["--state", str(state), "--results", str(folder / f"{name}.jsonl"), "--json"],
+        ]
+
+    first, second = [*replay("first"), "--stay"], replay("second")
+    learn = ["ecc-device", "notify", "charging", "--wait", "--state", str(state), "--json"]
+    with processes.running(broker, folder / "broker.log") as broker_process:
+        broker_process.read_json()
+        told(0.1)
+        with processes.running(worker, folder / "worker.log") as worker_process:
+            worker_process.read_json()
+            told(0.3)
+            with processes.running(first, folder / "device.log") as device:
+                first_summary = device.read_json()
+                told(0.5)
+                decision = _decision(learn)
+                told(0.8)
+                device.stop()
+            second_summary = json.loads(processes.run(second))
+            told(0.9)
+            worker_counts = json.loads(worker_process.stop())
+    commands = [shlex.join(command) for command in (broker, worker, first, learn, second)]
+    return Run(first_summary, second_summary, decision, worker_counts, commands)
+
+
+def _decision(command: list[str]) -> dict[str, Any]:
+    """The update's decision; a candidate that was turned down (exit 1, with its JSON) is a result, too."""
+    code, out, words = processes.run_any(command)
+    if not out:
+        raise processes.ProgramFailed(f"{shlex.join(command)} failed (exit {code}): {words}")
+    return dict(json.loads(out))
+
+
+def measure(folder: Path, setup: Setup, run: Run, seed: int) -> DemoData:
+    """Everything that the report shows, from the device's result files, its store and the models."""
+    factory = read_edge(setup.edge)
+    streams = {name: _stream(folder, name, setup.parts[name]) for name in ("first", "second")}
+    part = setup.parts["second"]
+    known = part.labels < KNOWN
+    frames = Frames(factory.program, setup.cloud, part.frames, part.labels, NAMES)
+    with Store.open(folder / "state", read_only=True) as store:
+        active = store.active_version()
+        learnt = read_edge(folder / "state" / "models" / active.file) if active is not None else factory
+        rows = [row for row in store.labelled(bytes.fromhex(factory.program.features_id)) if row.version_no is not None]
+        job, arrays = assemble(setup.edge, factory.labels, rows, store.labels, "lwf-plain", 0)
+    before = frames.ask(factory.program, factory.labels, factory.temperature)
+    after = frames.ask(learnt.program, learnt.labels, learnt.temperature)
+    curve_before, curve_after = curve(before, factory.threshold), curve(after, learnt.threshold)
+    target = float(curve_before.accuracy[curve_before.operating])
+    plain = teach(job, arrays, lambda share: None)
+    plain_answers = frames.ask(plain.program, tuple(job.labels), plain.temperature)
+
+    def row(name: str, answers: Answers, threshold: float, unchanged: Answers) -> LearnerRow:
+        old_rate = float((unchanged.entropy > factory.threshold).mean())
+        return learner_row(name, answers, known, before, threshold, old_rate, target)
+
+    learners = [
+        row("before the update", before, factory.threshold, before),
+        row(
+            f"{run.decision['figures'].get('learner', 'lwf')} (the device's)",
+            after,
+            learnt.threshold,
+            frames.ask(learnt.program, learnt.labels, factory.temperature),
+        ),
+        row(
+            "LwF as published",
+            plain_answers,
+            plain.threshold,
+            frames.ask(plain.program, tuple(job.labels), factory.temperature),
+        ),
+    ]
+    report = _report(run, streams, learners, setup, seed)
+    return DemoData(
+        report=report,
+        streams=list(streams.values()),
+        entropy_before=before.entropy,
+        entropy_after=after.entropy,
+        threshold_before=factory.threshold,
+        threshold_after=learnt.threshold,
+        curve_before=curve_before,
+        curve_after=curve_after,
+        target_accuracy=target,
+        learners=learners,
+        examples=_examples(folder, setup.parts["first"]),
+        checks=_checks(report, learners, uploads_needed(curve_before, target), setup),
+    )
+
+
+def _records(folder: Path, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def _stream(folder: Path, name: str, part: Part) -> Stream:
+    records = _records(folder, name)
+    return Stream(
+        name,
+        np.array([r["time_s"] for r in records]),
+        np.array([r["edge"]["label"] == r["truth"] for r in records]),
+        np.array([r["label"] == r["truth"] for r in records]),
+        np.array([r["bytes_sent"] > 0 for r in records]),
+        part.labels < KNOWN,
+    )
+
+
+def _examples(folder: Path, part: Part) -> list[Example]:
+    """The first ambiguous frames, every other one of a class that was new to the edge."""
+    asked = [r for r in _records(folder, "first") if r["cloud"] is not None]
+    new = [r for r in asked if int(r["truth"]) >= KNOWN][: EXAMPLES // 2]
+    old = [r for r in asked if int(r["truth"]) < KNOWN][: EXAMPLES // 2]
+    return [_example(record, part.frames[record["frame"]]) for record in sorted(new + old, key=lambda r: r["frame"])]
+
+
+def _example(record: dict[str, Any], pixels: Pixels) -> Example:
+    edge, cloud = record["edge"], record["cloud"]
+    return Example(
+        pixels,
+        record["truth"],
+        (edge["label"], max(edge["probabilities"])),
+        (cloud["label"], max(cloud["probabilities"])),
+    )
+
+
+def _report(
+    run: Run, streams: dict[str, Stream], learners: list[LearnerRow], setup: Setup, seed: int
+) -> dict[str, Any]:
+    decision, figures = run.decision, run.decision["figures"]
+    return {
+        "schema": 1,
+        "seed": seed,
+        "streams": [_stream_record(streams["first"], run.first), _stream_record(streams["second"], run.second)],
+        "update": {
+            "rows": figures.get("rows", 0),
+            "seconds": decision["seconds"],
+            "accepted": decision["accepted"],
+            "reason": decision["reason"],
+            "figures": figures,
+        },
+        "worker": {name: run.worker[name] for name in ("received", "answered", "refused")},
+        "device": {"sent": run.second["counts"]["sent"], "answered": run.second["counts"]["answered"]},
+        "learners": [msgspec.to_builtins(row) for row in learners],
+        "integer_program": msgspec.to_builtins(setup.agreement),
+        "machine": {"processor": platform.machine(), "system": platform.system(), "python": platform.python_version()},
+        "versions": {name: version(name) for name in PACKAGES},
+        "commands": run.commands,
+    }
+
+
+def _stream_record(stream: Stream, summary: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": stream.name,
+        "frames": summary["frames"],
+        "edge_accuracy": summary["edge_accuracy"],
+        "collab_accuracy": summary["collab_accuracy"],
+        "upload_rate": summary["upload_rate"],
+        "uploads": summary["uploads"],
+        "old_accuracy": float(stream.edge_right[stream.known].mean()),
+        "bytes_per_upload": summary["bytes_per_upload"],
+        "latency_ms": summary["latency_ms"],
+        "upload_latency_ms": summary["upload_latency_ms"],
+    }
+
+
+def _checks(
+    report: dict[str, Any], learners: list[LearnerRow], needed_before: int | None, setup: Setup
+) -> list[tuple[str, str, bool]]:
+    first, second = report["streams"]
+    learnt = learners[1]
+    gain = 100 * (second["edge_accuracy"] - first["edge_accuracy"])
+    needed = needed_before or 1
+    fall = 1 - learnt.uploads_needed / needed if learnt.uploads_needed is not None else -1.0
+    lead = [100 * (stream["collab_accuracy"] - stream["edge_accuracy"]) for stream in (first, second)]
+    agreement = setup.agreement
+    gap = 100 * abs(agreement.float_accuracy - agreement.integer_accuracy)
+    counts = (report["device"]["sent"], report["worker"]["received"])
+    body = max(first["bytes_per_upload"], second["bytes_per_upload"])
+    return [
+        ("the update was accepted", report["update"]["reason"], report["update"]["accepted"]),
+        (f"the edge gains >= {NEEDED_GAIN_POINTS:.0f} points", f"{gain:.1f} points", gain >= NEEDED_GAIN_POINTS),
+        (
+            f"uploads needed for equal accuracy fall by >= {NEEDED_FALL:.0%}",
+            f"{needed_before} -> {learnt.uploads_needed}",
+            fall >= NEEDED_FALL,
+        ),
+        ("first stream: together >= edge alone", f"{lead[0]:+.1f} points", lead[0] >= 0),
+        (
+            f"second stream: together at most {MAX_COLLAB_DEFICIT_POINTS:.0f} point below edge alone",
+            f"{lead[1]:+.1f} points",
+            lead[1] >= -MAX_COLLAB_DEFICIT_POINTS,
+        ),
+        (
+            f"old classes lose <= {MAX_LOSS_POINTS:.0f} points",
+            f"{learnt.known_loss_points:.1f} points",
+            learnt.known_loss_points <= MAX_LOSS_POINTS,
+        ),
+        (f"an upload's body <= {MAX_BODY_BYTES} bytes", f"{body:.1f} bytes", body <= MAX_BODY_BYTES),
+        ("device and worker count the same uploads", f"{counts[0]} and {counts[1]}", counts[0] == counts[1]),
+        (
+            f"integers agree with float on >= {MIN_AGREEMENT:.0%}, accuracy within {MAX_INTEGER_GAP_POINTS} points",
+            str(agreement),
+            agreement.agreement >= MIN_AGREEMENT and gap <= MAX_INTEGER_GAP_POINTS,
+        ),
+    ]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
