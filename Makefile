@@ -1,7 +1,7 @@
 # Everything a contributor types. `make` alone lists it.
 
 PYTHON ?= python3
-SEEDS ?= 1
+SEEDS ?= 0
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -12,7 +12,7 @@ PIP_INSTALL := -m pip install --disable-pip-version-check --quiet -c constraints
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  PYTHON=$(PYTHON) makes .venv, and is what test-core tests; SEEDS=$(SEEDS) is for the demo"
+	@echo "  PYTHON=$(PYTHON) makes .venv, and is what test-core tests; SEEDS="0 1 2" is for the demo"
 
 # torch first and alone: whatever asks for torch later finds the pinned one installed
 $(READY): pyproject.toml constraints.txt
@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY) ## The whole loop on real digits; report in runs/demo
-	$(BIN)/ecc-tools demo --out runs/demo --seeds $(SEEDS)
+	$(BIN)/ecc-tools demo --out runs/demo $(foreach seed,$(SEEDS),--seed $(seed))
 
 test: $(READY) ## All tests but the slow ones
 	$(BIN)/python -m pytest -m 'not slow'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -181,7 +182,9 @@ def _raises_again(handler: ast.ExceptHandler) -> bool:
 def test_nothing_unpickles() -> None:
     wrong = []
     for path in sources():
-        wrong += [f"{place(path)}:{found.line} imports {found.name}" for found in imports(path) if _unpickles(found.name)]
+        wrong += [
+            f"{place(path)}:{found.line} imports {found.name}" for found in imports(path) if _unpickles(found.name)
+        ]
         for node in nodes(path):
             if isinstance(node, ast.Attribute) and _unpickles(ast.unparse(node)):
                 wrong.append(f"{place(path)}:{node.lineno} uses {ast.unparse(node)}")
@@ -280,3 +283,9 @@ def test_local_links_of_the_documents_lead_somewhere() -> None:
             if not (path.parent / target).exists():
                 wrong.append(f"{place(path)} links to {target}")
     assert wrong == []
+
+
+def test_reference_is_what_the_docstrings_say() -> None:
+    rendered = runpy.run_path(str(ROOT / "docs" / "make_reference.py"))["render"]()
+    written = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    assert written == rendered, "docs/reference.md is not up to date; write it anew with: make reference"

@@ -129,7 +129,7 @@ class ControlServer:
                     connection.close()
                     return
                 self._open[thread] = connection
-            thread.start()
+                thread.start()
 
     def _serve(self, connection: socket.socket) -> None:
         try:
@@ -169,9 +169,11 @@ def ask(folder: Path, do: str, timeout_s: float | None = 10.0, **arguments: Any)
     request = json.dumps({"do": do, **arguments}).encode() + b"\n"
     try:
         with closing(_connect(folder, timeout_s)) as connection:
-            with suppress(BrokenPipeError):  # refused before it was read to the end: the answer says why
+            with suppress(BrokenPipeError, ConnectionResetError):  # refused half-way: the answer says why
                 connection.sendall(request)
             line = _read_line(connection, timeout_s, None)
+    except ConnectionResetError:
+        line = b""
     except TimeoutError as exc:
         raise DeviceError(
             f"the device in {folder} did not answer '{do}' within {timeout_s:g} s; try again, or look into its log"
@@ -220,9 +222,10 @@ def _read_line(connection: socket.socket, timeout_s: float | None, max_bytes: in
     data = bytearray()
     while b"\n" not in data:
         if until_s is not None:
-            connection.settimeout(max(1e-3, until_s - time.monotonic()))
-            if time.monotonic() >= until_s:
+            left_s = until_s - time.monotonic()
+            if left_s <= 0.0:
                 raise TimeoutError
+            connection.settimeout(left_s)
         chunk = connection.recv(65536)
         data += chunk
         if max_bytes is not None and len(data) > max_bytes:

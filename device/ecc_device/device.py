@@ -131,6 +131,8 @@ class Device:
             self._watch.close()
         self._control.close()
         self.updates.close()
+        if self.offload is not None:
+            self.offload.close()
         if self.link is not None:
             self._publish_status("offline")
             self.link.close()

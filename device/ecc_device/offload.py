@@ -74,6 +74,7 @@ class Offload:
         self._labels: dict[bytes, tuple[str, ...]] = {}
         self._worker = threading.Event()  # a worker has announced itself and reads our features
         self._late: list[LateListener] = []
+        self._closing = False
         link.subscribe(topics.topic("labels", site), self._on_labels)
         link.subscribe(topics.topic("reply", site, device), self._on_reply)
         link.on_connection(self._on_connection)
@@ -94,6 +95,10 @@ class Offload:
     def on_late(self, listener: LateListener) -> None:
         """Call `listener(row, answer)` for answers that came after their frame's deadline, on the link's thread."""
         self._late.append(listener)
+
+    def close(self) -> None:
+        """The link is about to be closed on purpose: its end is no news."""
+        self._closing = True
 
     def ask(self, row: int, split: Spikes, frame: Pixels, budget_s: float | None) -> Ticket | str:
         """Send one frame's request; the ticket to wait on, or the reason why it was not sent."""
@@ -169,7 +174,7 @@ class Offload:
             with self._lock:
                 self._asked.clear()
             self.drain()
-        else:
+        elif not self._closing:
             self._health.say("offline", f"{self._link.problem or 'the connection is lost'}; working alone")
 
     def _on_labels(self, message: Message) -> None:

@@ -76,7 +76,7 @@ class WrongKind(ModelError):
 
     def __init__(self, path: Path | str, found: str, wanted: str) -> None:
         super().__init__(
-            f"{path}: a model of kind '{found:.20}' where one of kind '{wanted}' is needed; "
+            f"{path}: a model of kind {found[:20]!r} where one of kind '{wanted}' is needed; "
             "give vgg9.pt to ecc-device and cloud.pt to ecc-cloud"
         )
 

@@ -187,7 +187,8 @@ def from_records(spec: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Prog
             _build_layer(f"{section}.{index}", entry, remaining) for index, entry in enumerate(layers)
         )
     if remaining:
-        raise CompileError(f"tensors that no layer uses: {', '.join(sorted(remaining)[:3])}")
+        names = ", ".join(repr(name[:60]) for name in sorted(remaining)[:3])
+        raise CompileError(f"tensors that no layer uses: {names}")
     return Program(FrameSpec(*frame), **sections)
 
 

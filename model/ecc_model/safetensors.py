@@ -76,7 +76,7 @@ def load(data: bytes) -> dict[str, NDArray[Any]]:
     for name, entry in sorted(header.items(), key=lambda item: item[1].data_offsets):
         start, end = _check(name, entry, end)
         if end > len(body):
-            raise ModelError(f"tensor {name:.60} lies outside of the data")
+            raise ModelError(f"tensor {name[:60]!r} lies outside of the data")
         tensors[name] = np.frombuffer(body[start:end], dtype=_DTYPES[entry.dtype]).reshape(entry.shape)
     if end != len(body):
         raise ModelError(f"{len(body) - end} bytes that belong to no tensor")
@@ -85,10 +85,10 @@ def load(data: bytes) -> dict[str, NDArray[Any]]:
 
 def _check(name: str, entry: _Entry, previous_end: int) -> tuple[int, int]:
     if entry.dtype not in _DTYPES:
-        raise ModelError(f"tensor {name:.60} has the unknown type {entry.dtype:.20}")
+        raise ModelError(f"tensor {name[:60]!r} has the unknown type {entry.dtype[:20]!r}")
     if len(entry.shape) > MAX_DIMENSIONS or any(n < 1 or n > 2**31 for n in entry.shape):
-        raise ModelError(f"tensor {name:.60} has the shape {entry.shape[:MAX_DIMENSIONS]}")
+        raise ModelError(f"tensor {name[:60]!r} has the shape {entry.shape[:MAX_DIMENSIONS]}")
     start, end = entry.data_offsets
     if start != previous_end or end - start != math.prod(entry.shape) * _DTYPES[entry.dtype].itemsize:
-        raise ModelError(f"tensor {name:.60}: its offsets do not fit its shape or its neighbours")
+        raise ModelError(f"tensor {name[:60]!r}: its offsets do not fit its shape or its neighbours")
     return start, end

@@ -280,7 +280,7 @@ LIES: dict[str, tuple[Callable[[], Program], str]] = {
     ),
     "left over": (
         edited(lambda _, t: t.update({f"exit.9{i}.weight": t["exit.0.weight"] for i in range(4)})),
-        "tensors that no layer uses: exit.90.weight, exit.91.weight, exit.92.weight",
+        "tensors that no layer uses: 'exit.90.weight', 'exit.91.weight', 'exit.92.weight'",
     ),
 }
 

@@ -54,7 +54,8 @@ def entry(shape: list[Any], start: Any, end: Any, dtype: str = "U8", **more: Any
 
 
 INVALID = "the tensor header is not valid"
-MISFIT = "tensor a: its offsets do not fit its shape or its neighbours"
+MISFIT = "tensor 'a': its offsets do not fit its shape or its neighbours"
+OTHER = MISFIT.replace("'a'", "'b'")
 LIES: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", "tensors are cut off"),
     "half a length": (b"\0" * 7, "tensors are cut off"),
@@ -76,26 +77,30 @@ LIES: dict[str, tuple[bytes, str]] = {
     ),
     "unknown field": (forged({"a": entry([1], 0, 1, more=1)}, b"x"), INVALID),
     "metadata": (forged({"__metadata__": {"a": "b"}}), INVALID),
-    "unknown type": (forged({"a": entry([1], 0, 8, "I64")}, bytes(8)), "tensor a has the unknown type I64"),
-    "negative side": (forged({"a": entry([-1, -1], 0, 1)}, b"x"), "tensor a has the shape [-1, -1]"),
-    "empty side": (forged({"a": entry([0], 0, 0)}), "tensor a has the shape [0]"),
-    "side of 2^31 + 1": (forged({"a": entry([2**31 + 1], 0, 1)}, b"x"), f"tensor a has the shape [{2**31 + 1}]"),
-    "side of 2^64": (forged({"a": entry([2**64], 0, 1)}, b"x"), f"tensor a has the shape [{2**64}]"),
+    "unknown type": (forged({"a": entry([1], 0, 8, "I64")}, bytes(8)), "tensor 'a' has the unknown type 'I64'"),
+    "negative side": (forged({"a": entry([-1, -1], 0, 1)}, b"x"), "tensor 'a' has the shape [-1, -1]"),
+    "empty side": (forged({"a": entry([0], 0, 0)}), "tensor 'a' has the shape [0]"),
+    "side of 2^31 + 1": (forged({"a": entry([2**31 + 1], 0, 1)}, b"x"), f"tensor 'a' has the shape [{2**31 + 1}]"),
+    "side of 2^64": (forged({"a": entry([2**64], 0, 1)}, b"x"), f"tensor 'a' has the shape [{2**64}]"),
     "side of 5,000 digits": (
         forged(b'{"a":{"dtype":"U8","shape":[1%s],"data_offsets":[0,1]}}' % (b"0" * 5000)),
         INVALID,
     ),
-    "nine sides": (forged({"a": entry([1] * 9, 0, 1)}, b"x"), "tensor a has the shape [1, 1, 1, 1, 1, 1, 1, 1]"),
+    "nine sides": (forged({"a": entry([1] * 9, 0, 1)}, b"x"), "tensor 'a' has the shape [1, 1, 1, 1, 1, 1, 1, 1]"),
     "fraction of a side": (forged({"a": entry([1.5], 0, 1)}, b"x"), INVALID),
     "product of 2^64": (forged({"a": entry([2**31, 2**31, 4], 0, 0)}), MISFIT),
     "product of 2^64 + 1 byte": (forged({"a": entry([2**31, 2**31, 4], 0, 1)}, b"x"), MISFIT),
     "start after end": (forged({"a": entry([1], 1, 0)}, b"x"), MISFIT),
     "negative offsets": (forged({"a": entry([1], -1, 0)}, b"x"), MISFIT),
-    "beyond the data": (forged({"a": entry([2], 0, 2)}, b"x"), "tensor a lies outside of the data"),
+    "beyond the data": (forged({"a": entry([2], 0, 2)}, b"x"), "tensor 'a' lies outside of the data"),
     "a gap": (forged({"b": entry([1], 0, 1), "a": entry([1], 2, 3)}, bytes(3)), MISFIT),
     "an overlap": (forged({"b": entry([2], 0, 2), "a": entry([2], 1, 3)}, bytes(3)), MISFIT),
-    "the same bytes twice": (forged({"a": entry([1], 0, 1), "b": entry([1], 0, 1)}, b"x"), MISFIT.replace(" a", " b")),
+    "the same bytes twice": (
+        forged({"a": entry([1], 0, 1), "b": entry([1], 0, 1)}, b"x"),
+        MISFIT.replace("'a'", "'b'"),
+    ),
     "a gap at the start": (forged({"a": entry([1], 1, 2)}, bytes(2)), MISFIT),
+    "a name with a line": (forged({"a\n": entry([1], 0, 2)}, bytes(2)), MISFIT.replace("'a'", r"'a\n'")),
     "bytes left over": (forged({"a": entry([1], 0, 1)}, bytes(3)), "2 bytes that belong to no tensor"),
 }
 

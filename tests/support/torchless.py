@@ -9,12 +9,13 @@ import pytest
 
 from support.imports import loads
 
+NOT_ON_DEVICES = ("cloud", "tools")  # folders of tests
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 _left_out: list[str] = []
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out test files that load torch, and folders whose conftest.py does."""
+    """Leave out test files that load torch, folders whose conftest.py does, and `NOT_ON_DEVICES`."""
     if HAS_TORCH or not _needs_torch(collection_path):
         return None
     _left_out.append(str(collection_path.relative_to(config.rootpath)))
@@ -24,7 +25,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def _needs_torch(path: Path) -> bool:
     if path.is_dir():
         conftest = path / "conftest.py"
-        return conftest.exists() and loads(conftest, "torch")
+        return path.name in NOT_ON_DEVICES or (conftest.exists() and loads(conftest, "torch"))
     return path.name.startswith("test_") and path.suffix == ".py" and loads(path, "torch")
 
 

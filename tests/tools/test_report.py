@@ -66,6 +66,8 @@ def made_up(seed: int = 3) -> DemoData:
             "ecc-cloud start --model runs/demo/cloud.pt --broker mqtt://127.0.0.1:41883",
             "ecc-device replay --model runs/demo/vgg9.pt --source runs/demo/second.npz",
         ],
+        "machine": {"processor": "x86_64", "system": "Linux"},
+        "seconds": {"setup": 81.2, "all": 140.0},
     }
     return DemoData(
         report=report,
@@ -104,10 +106,16 @@ def page_of(data: DemoData, folder: Path) -> str:
     return (folder / "report.html").read_text(encoding="utf-8")
 
 
-def terminal_of(data: DemoData, folder: Path | None = None) -> str:
-    console = Console(file=io.StringIO(), width=120)
-    print_table(data, console, folder)
-    return console.file.getvalue()  # type: ignore[attr-defined]
+def terminal_of(data: DemoData, folder: Path) -> str:
+    out = io.StringIO()
+    print_table(data, Console(file=out, width=120), folder)
+    return out.getvalue()
+
+
+def summary_of(records: list[dict[str, Any]]) -> str:
+    out = io.StringIO()
+    print_summary(records, Console(file=out, width=100))
+    return out.getvalue()
 
 
 def test_record_has_every_field_of_the_contract_in_its_order(tmp_path: Path) -> None:
@@ -118,8 +126,8 @@ def test_record_has_every_field_of_the_contract_in_its_order(tmp_path: Path) -> 
     record = json.loads(text)
     assert text.startswith('{\n  "schema": 1,\n  "seed": 3,\n  "streams": [')
     assert list(record) == [
-        *("schema", "seed", "streams", "update", "worker", "device", "versions", "commands"),
-        *("uploads_needed", "raw_frame_bytes", "learners", "checks"),
+        *("schema", "seed", "streams", "update", "worker", "device", "versions", "commands", "machine", "seconds"),
+        *("raw_frame_bytes", "learners", "checks"),
     ]
     assert {key: record[key] for key in data.report} == data.report
     assert list(record["streams"][0]) == [
@@ -128,15 +136,14 @@ def test_record_has_every_field_of_the_contract_in_its_order(tmp_path: Path) -> 
     ]
     assert list(record["streams"][0]["latency_ms"]) == ["p50", "p95", "p99"]
     assert list(record["update"]) == ["rows", "seconds", "accepted", "reason"]
-    assert record["uploads_needed"] == {"accuracy": 0.94, "before": 122, "after": 51}
     assert record["raw_frame_bytes"] == 256
     assert record["learners"][1] == {
         "name": "lwf (ours)",
-        "edge_accuracy": pytest.approx(0.883),
-        "old_loss_points": 1.1,
-        "upload_rate": pytest.approx(0.141),
-        "upload_rate_not_recalibrated": pytest.approx(0.303),
-        "collab_accuracy": pytest.approx(0.962),
+        "edge_accuracy": 88.3,
+        "known_loss_points": 1.1,
+        "upload_rate": 14.1,
+        "upload_rate_not_recalibrated": 30.3,
+        "collab_accuracy": 96.2,
         "uploads_needed": 51,
     }
     assert record["checks"][0] == {
@@ -228,7 +235,7 @@ def test_failed_check_is_shown_as_failed(tmp_path: Path) -> None:
     row = page[page.index("old classes lose at most 3 points") :].split("</tr>")[0]
     assert '<span class="verdict bad">✗ not kept</span>' in row
     assert page.count("✓ kept</span>") == 4
-    terminal = terminal_of(data)
+    terminal = terminal_of(data, tmp_path)
     assert "✗ not kept: old classes lose at most 3 points: 4.4 points" in terminal
     assert terminal.count("✓ kept: ") == 4
 
@@ -259,9 +266,10 @@ def test_empty_run_still_gives_a_report(tmp_path: Path) -> None:
     assert "None were made in this run." in page
     assert page.count("<svg") == 4
     record = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    assert record["uploads_needed"] == {"accuracy": 0.94, "before": None, "after": None}
+    assert record["learners"] == []
+    assert summarize([record])["figures"]["uploads_saved"]["values"] == [None]
     assert record["raw_frame_bytes"] is None
-    assert "bytes per upload" in terminal_of(data)
+    assert "bytes per upload" in terminal_of(data, tmp_path)
 
 
 def test_accuracy_never_reached_is_said(tmp_path: Path) -> None:
@@ -339,13 +347,15 @@ def records() -> list[dict[str, Any]]:
     for record, (edge, after, loss) in zip(made, [(0.80, 60, 1.0), (0.90, 40, -0.5), (0.85, 50, 4.0)], strict=True):
         record["streams"][0]["edge_accuracy"] = 0.5
         record["streams"][1]["edge_accuracy"] = edge
-        record["uploads_needed"] = {"accuracy": 0.9, "before": 100, "after": after}
-        record["learners"][1]["old_loss_points"] = loss
+        record["learners"][0]["uploads_needed"] = 100
+        record["learners"][1] |= {"uploads_needed": after, "known_loss_points": loss}
     return made
 
 
 def test_summary_gives_mean_and_range(tmp_path: Path) -> None:
     write_summary(records(), tmp_path / "new")
+    text = summary_of(records())
+    assert re.search(r"edge accuracy gained +│ 35.0 points │ 30.0 to 40.0", text)
     summary = json.loads((tmp_path / "new" / "summary.json").read_text(encoding="utf-8"))
     assert (summary["schema"], summary["seeds"], summary["not_kept"]) == (1, [1, 2, 3], [])
     assert summary["figures"]["edge_gain"] == {
@@ -363,33 +373,26 @@ def test_summary_gives_mean_and_range(tmp_path: Path) -> None:
 
 def test_summary_does_not_average_away_a_seed_without_the_figure() -> None:
     made = records()
-    made[1]["uploads_needed"]["after"] = None
+    made[1]["learners"][1]["uploads_needed"] = None
     figure = summarize(made)["figures"]["uploads_saved"]
     assert (figure["mean"], figure["min"], figure["max"]) == (None, None, None)
     assert figure["values"] == [pytest.approx(40.0), None, pytest.approx(50.0)]
-    console = Console(file=io.StringIO(), width=100)
-    print_summary(made, console)
-    assert "none in 1 of 3" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "none in 1 of 3" in summary_of(made)
 
 
 def test_summary_names_the_checks_that_a_seed_did_not_keep() -> None:
     made = records()
-    console = Console(file=io.StringIO(), width=100)
-    print_summary(made, console)
-    assert "✓ every check kept by every seed" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "✓ every check kept by every seed" in summary_of(made)
     made[2]["checks"][3]["kept"] = False
     assert summarize(made)["not_kept"] == [
         {"seed": 3, "promise": "the body of an upload is at most 32 bytes", "measured": "27.4 bytes"}
     ]
-    print_summary(made, console)
-    last = console.file.getvalue().splitlines()[-1]  # type: ignore[attr-defined]
+    last = summary_of(made).splitlines()[-1]
     assert last == "✗ seed 3, not kept: the body of an upload is at most 32 bytes: 27.4 bytes"
 
 
 def test_summary_of_reports_without_checks_does_not_claim_that_they_were_kept() -> None:
-    console = Console(file=io.StringIO(), width=100)
-    print_summary([made_up().report], console)
-    assert "not every report holds checks" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "kept" not in summary_of([made_up().report])
 
 
 def test_summary_of_nothing_is_an_error() -> None:
@@ -402,5 +405,5 @@ def test_document_names_every_field_of_the_contract() -> None:
     named = " ".join(re.findall(r"`([^`]+)`", text))
     record = complete(made_up())
     keys = {*record, *record["streams"][0], *record["update"], *record["worker"], *record["device"]}
-    keys |= {*record["learners"][0], *record["checks"][0], *record["uploads_needed"], *summarize([record])}
+    keys |= {*record["learners"][0], *record["checks"][0], *summarize([record])}
     assert sorted(key for key in keys if not re.search(rf"\b{key}\b", named)) == []

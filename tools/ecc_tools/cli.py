@@ -10,6 +10,7 @@ import typer
 
 from ecc_model import console
 from ecc_model.errors import EccError
+from ecc_model.progress import progress_bar
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -36,6 +37,7 @@ def demo(
 
     from ecc_tools.demo import run_demo
     from ecc_tools.report import print_summary, print_table, write_report, write_summary
+    from ecc_tools.report_record import complete
     from ecc_tools.stages import stages
 
     terminal, reports = Console(stderr=as_json), []
@@ -46,7 +48,7 @@ def demo(
             data = run_demo(folder, number, stage)
         write_report(data, folder)
         print_table(data, terminal, folder)
-        reports.append(data.report)
+        reports.append(complete(data))
         kept = kept and all(passed for _, _, passed in data.checks)
     if len(reports) > 1:
         write_summary(reports, out)
@@ -76,6 +78,31 @@ def compile_(
         print(json.dumps({"model": str(out), "features_id": program.features_id} | vars(agreement), indent=2))
     else:
         print(f"{out}: {agreement}; features {program.features_id[:8]}")
+
+
+bench = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure, side by side in one run.")
+app.add_typer(bench, name="bench", epilog="Example: ecc-tools bench link --model runs/demo/vgg9.pt")
+
+
+@bench.command(name="link", epilog="Example: ecc-tools bench link --model runs/demo/vgg9.pt --requests 500")
+def bench_link_(
+    model: Annotated[Path, typer.Option(help="The edge model whose spikes are sent.")],
+    requests: Annotated[int, typer.Option(min=20, help="Rounds to time.")] = 500,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """What a question to the cloud adds to a frame on loopback, beside a bare TCP echo."""
+    from ecc_tools.bench_link import bench_link
+
+    with progress_bar("asking") as told:
+        measured = bench_link(model, requests, told)
+    if as_json:
+        console.print_json(measured)
+        return
+    for name in ("request_path_ms", "tcp_echo_ms"):
+        values = ", ".join(f"{key} {value:.3f}" for key, value in measured[name].items())
+        print(f"{name.removesuffix('_ms').replace('_', ' ')}: {values} ms")
+    ratio = measured["ratio"]
+    print(f"ratio, round by round: {ratio['median']} (5 % to 95 %: {ratio['p5']} to {ratio['p95']}), n {requests}")
 
 
 def main() -> None:

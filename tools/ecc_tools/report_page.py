@@ -261,8 +261,9 @@ def _counts(data: DemoData, report: Report) -> str:
 
 
 def _provenance(report: Report) -> str:
-    versions = [(_text(name), _text(version)) for name, version in report.versions.items()]
+    versions = [(_text(name), _text(version)) for name, version in (report.versions | report.machine).items()]
+    times = "".join(f"; {_text(name)} {seconds:.0f} s" for name, seconds in report.seconds.items())
     commands = escape("\n".join(report.commands))
-    return f"<h2>How to get these figures again</h2><p>Seed {report.seed}.</p><pre>{commands}</pre>" + _table(
-        ("what", "version"), versions, left=2
+    return f"<h2>How to get these figures again</h2><p>Seed {report.seed}{times}.</p><pre>{commands}</pre>" + _table(
+        ("what", "which"), versions, left=2
     )
