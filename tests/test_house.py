@@ -64,6 +64,8 @@ YOUNGER_NAMES = {"BaseExceptionGroup", "ExceptionGroup"}
 
 COMMANDS = ["ecc-broker", "ecc-cloud", "ecc-device", "ecc-tools"]
 
+SDK_NAMES = ["Answer", "EccError", "Edge", "Result", "__version__"]
+
 
 def place(path: Path) -> str:
     """Where a file is, as people write it."""
@@ -242,6 +244,13 @@ def _help(command: list[str]) -> str:
     done = subprocess.run([*command, "--help"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
+
+
+def test_public_names_of_the_sdk() -> None:
+    import ecc_snn
+
+    assert sorted(ecc_snn.__all__) == SDK_NAMES
+    assert [name for name in SDK_NAMES if not hasattr(ecc_snn, name)] == []
 
 
 def test_version_is_the_newest_of_the_changelog() -> None:

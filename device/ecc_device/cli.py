@@ -24,6 +24,7 @@ from ecc_device.filters import FILTERS
 from ecc_device.learning.recipes import LEARNERS
 from ecc_device.player import Tally, play, write_results
 from ecc_device.sources import Source, open_source
+from ecc_device.statefolder import default_state
 from ecc_device.store import Store
 from ecc_model import console
 from ecc_model.errors import DeviceError, DeviceNotRunning, EccError
@@ -224,10 +225,7 @@ def rollback(state: StateOption = None, device: DeviceOption = "device", as_json
 
 
 def _state(state: Path | None, device: str) -> Path:
-    if state is not None:
-        return state.expanduser()
-    given = os.environ.get("ECC_STATE")
-    return Path(given) if given else Path.home() / ".local" / "state" / "ecc-snn" / device
+    return default_state(device) if state is None else state.expanduser()
 
 
 def _existing(folder: Path) -> Path:

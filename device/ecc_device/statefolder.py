@@ -22,6 +22,12 @@ _MEANINGS = {
 }
 
 
+def default_state(device: str) -> Path:
+    """The state folder where none is given: `$ECC_STATE`, else one for each device in the user's home."""
+    given = os.environ.get("ECC_STATE")
+    return Path(given) if given else Path.home() / ".local" / "state" / "ecc-snn" / device
+
+
 class FolderLock:
     """The right to write in a state folder; the kernel takes it back when the process ends, however it ends.
 

@@ -25,7 +25,7 @@ from ecc_model.modelfile import GuardSet
 from ecc_model.nets.checkpoint import save_edge
 from ecc_model.nets.neuron import Lif
 from ecc_model.nets.quantize import compile_network
-from ecc_model.nets.vgg import STAGES, SpikingVgg9, VggConfig, to_unit
+from ecc_model.nets.vgg import HIDDEN, STAGES, SpikingVgg9, VggConfig, to_unit
 from ecc_model.numerics import normalized_entropy, softmax
 from ecc_model.program import Program
 from ecc_tools.training import augment
@@ -140,14 +140,16 @@ def load_plain(checkpoint: Path, frame: tuple[int, ...], steps: int, code_stride
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         head = [name for name in state if name.startswith("head.") and name.endswith("conv.weight")]
+        linears = sorted((n for n in state if n.endswith("linear.weight")), key=lambda n: int(n.split(".")[1]))
+        hidden, classes = (int(state[name].shape[0]) for name in linears)
         split = {len(stage): index for index, stage in enumerate(itertools.accumulate(STAGES), 1)}[len(head)]
         config = VggConfig(
             steps=steps,
             channels=frame[2],
             height=frame[0],
             width_px=frame[1],
-            width=state["head.0.conv.weight"].shape[0] / STAGES[0][0],
-            classes=state[max(name for name in state if name.endswith("linear.weight"))].shape[0],
+            width=hidden / HIDDEN,  # the finest of the rounded sizes
+            classes=classes,
             split=split,
             code_channels=state["encoder.0.conv.weight"].shape[0],
             code_stride=code_stride,

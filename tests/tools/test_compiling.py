@@ -1,0 +1,88 @@
+import json
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+
+from ecc_device.sources import save_npz
+from ecc_model.errors import CompileError, ModelCorrupt, ModelNotFound, SourceError
+from ecc_model.modelfile import read_edge
+from ecc_model.nets.quantize import compile_network
+from ecc_tools.compiling import choose_guard, compare, load_plain, load_validation
+from ecc_tools.processes import find
+from support.models import CONFIG, DIGITS, lively_network
+
+FRAMES = np.random.default_rng(0).integers(0, 256, (256, 16, 16, 1), dtype=np.uint8)
+LABELS = np.arange(256) % 6
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / "net.pt"
+    torch.save(lively_network(CONFIG, 0).state_dict(), path)
+    return path
+
+
+def test_a_plain_checkpoint_tells_the_sizes_of_its_network(checkpoint):
+    net = load_plain(checkpoint, (16, 16, 1), steps=2)
+    assert net.config.classes == 6
+    assert net.config.split == 2
+    assert net.config.code_channels == 4
+    assert net.config.stage_channels(2) == CONFIG.stage_channels(2)
+    assert compile_network(net).features_id == compile_network(lively_network(CONFIG, 0)).features_id
+
+
+@pytest.mark.parametrize("state", [{"weight": torch.zeros(3)}, {}, [torch.zeros(3)], torch.zeros(3)])
+def test_other_weights_are_refused(tmp_path, state):
+    torch.save(state, tmp_path / "other.pt")
+    with pytest.raises(ModelCorrupt, match=r"not the weights of a spiking VGG-9 for such frames"):
+        load_plain(tmp_path / "other.pt", (16, 16, 1), steps=2)
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(ModelNotFound, match=r"none\.pt: no such model file"):
+        load_plain(tmp_path / "none.pt", (16, 16, 1), steps=2)
+
+
+def test_the_guard_set_replays_views_of_some_frames_and_judges_with_the_others():
+    program = compile_network(lively_network(CONFIG, 0))
+    guard = choose_guard(program, FRAMES, LABELS)
+    judges = guard.judge.astype(bool)
+    assert judges.sum() == 256 - 6 * 8
+    assert (~judges).sum() == 6 * 8 * 3
+    assert np.bincount(guard.labels[~judges]).tolist() == [24] * 6
+
+
+def test_too_few_frames_to_judge_with():
+    program = compile_network(lively_network(CONFIG, 0))
+    with pytest.raises(
+        CompileError, match=r"^100 validation frames leave 52 to judge updates with; give at least 248$"
+    ):
+        choose_guard(program, FRAMES[:100], LABELS[:100])
+
+
+def test_compare_counts_agreement_and_both_accuracies():
+    net = lively_network(CONFIG, 0)
+    agreement = compare(net, compile_network(net), FRAMES, LABELS)
+    assert agreement.frames == 256
+    assert 0.5 < agreement.agreement < 1.0  # untrained networks are chaotic; chance is 1 in 6
+    assert abs(agreement.float_accuracy - agreement.integer_accuracy) <= 1 - agreement.agreement + 1e-9
+
+
+def test_frames_without_labels_cannot_calibrate(tmp_path):
+    save_npz(tmp_path / "bare.npz", FRAMES[:4])
+    with pytest.raises(SourceError, match=r"frames without labels cannot calibrate a model"):
+        load_validation(str(tmp_path / "bare.npz"))
+
+
+def test_the_command_writes_a_model_that_a_device_reads(tmp_path, checkpoint):
+    save_npz(tmp_path / "validation.npz", FRAMES, labels=LABELS, names=DIGITS[:6])
+    command = [find("ecc-tools"), "compile", str(checkpoint), "--data", str(tmp_path / "validation.npz")]
+    command += ["--steps", "2", "--out", str(tmp_path / "vgg9.pt"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    told = json.loads(done.stdout)
+    model = read_edge(tmp_path / "vgg9.pt")
+    assert told["features_id"] == model.program.features_id
+    assert model.labels == DIGITS[:6]
+    assert 0.5 < told["agreement"] < 1.0
