@@ -250,7 +250,7 @@ class MqttLink:
 
     def _trouble(self, problem: str) -> None:
         if problem != self._problem:
-            log.warning("%s", problem)
+            log.info("%s", problem)  # whoever owns the link tells people, from `problem`
         self._problem = problem
 
     def _tell(self, connected: bool) -> None:

@@ -25,11 +25,12 @@ from ecc_device.offload import Offload
 from ecc_device.power import LinkWatcher, PowerWatcher, Watch
 from ecc_device.runtime import Runtime
 from ecc_device.store import DEFAULT_MAX_BYTES, Store
-from ecc_model.errors import DeviceError
+from ecc_model.errors import DeviceError, WireError
 from ecc_model.modelfile import EdgeModel
 
 SENDS = ("features", "frames")
 ROLLBACK_PAUSE_S = 60.0
+MAX_DETAIL = 200  # characters of an event's text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,15 @@ class Device:
         self._watch: Watch | None = None
 
     def start(self, *, watch: bool = True) -> Device:
-        """Connect, listen on the control socket, and (`watch`) follow battery and link."""
+        """Connect, listen on the control socket, and (`watch`) follow battery and link; closed again if that fails."""
+        try:
+            self._start(watch)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _start(self, watch: bool) -> None:
         if self.link is None:
             self.health.say("offline", "no broker given; working alone")
         else:
@@ -117,22 +126,28 @@ class Device:
             self.runtime.use(self.offload)
             self.link.subscribe(self._topic("command"), self._on_command)
             self.link.on_connection(self._on_connection)
-        if watch:
-            self._watch = self._watchers()
         self.health.on_event(lambda cause, detail: self._publish_event("health", f"{cause}: {detail}"))
         self._control.start()
+        watcher = self._watchers() if watch else None
         if self.link is not None:
             self.link.start()
-        return self
+        if watcher is not None:
+            self._watch = watcher
+            watcher.start()
+
+    def stop(self) -> None:
+        """Wake a frame that waits for the cloud: its edge answer stands. From any thread; `close` does the rest."""
+        if self.offload is not None:
+            self.offload.close()
 
     def close(self) -> None:
         """Stop the learner, say goodbye to the broker, close the store; closing twice is fine."""
         if self._watch is not None:
             self._watch.close()
+        self.updates.stop("the device stops")  # first, so that whoever waits for its end hears of it
         self._control.close()
         self.updates.close()
-        if self.offload is not None:
-            self.offload.close()
+        self.stop()
         if self.link is not None:
             self._publish_status("offline")
             self.link.close()
@@ -162,6 +177,7 @@ class Device:
             "site": self.config.site,
             "broker": self.config.broker,
             "connected": link is not None and link.connected,
+            "link": {} if link is None else dict(link.counts),
             "worker": self.offload is not None and self.offload.obstacle is None,
             "update": self.updates.status(),
             "counts": self.store.counts(),
@@ -192,17 +208,21 @@ class Device:
             watcher = LinkWatcher(self.runtime.notify, self.clock)
             self.link.on_connection(watcher.connection)
             checks += [watcher.tick, self.offload.drain]
-        watch = Watch(checks)
-        watch.start()
-        return watch
+        return Watch(checks)
 
     def _on_connection(self, connected: bool) -> None:
         if connected:
             self._publish_status("online")
 
     def _on_command(self, message: Message) -> None:
-        if not message.retained:  # what an operator said long ago does not happen now
-            self.runtime.notify(messages.decode(messages.Command, message.payload).event)
+        if message.retained:  # what an operator said long ago does not happen now
+            return
+        try:
+            command = messages.decode(messages.Command, message.payload)
+        except WireError as error:
+            self.health.say("command", f"{error}; check who publishes on {message.topic}")
+        else:
+            self.runtime.notify(command.event)
 
     def _topic(self, name: str) -> str:
         return topics.topic(name, self.config.site, self.config.device)
@@ -219,7 +239,8 @@ class Device:
 
     def _publish_event(self, kind: str, detail: str) -> None:
         if self.link is not None and self.link.connected:
-            event = messages.Event(kind, self.clock.now(), detail[:200])
+            line = "".join(c if c.isprintable() else " " for c in detail)[:MAX_DETAIL]
+            event = messages.Event(kind, self.clock.now(), line)
             self.link.publish(self._topic("event"), messages.encode(event), expiry_s=topics.BY_NAME["event"].expiry_s)
 
     def _tell_update(self, accepted: bool, reason: str) -> None:

@@ -6,6 +6,7 @@ comes twice, late, or to nobody changes nothing that it should not.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from ecc_device.results import Answer, make_answer
 from ecc_device.store import Row, Store
 from ecc_model import bits
 from ecc_model.bits import Spikes
-from ecc_model.errors import IncompatibleFeatures, StoreError, WireError
+from ecc_model.errors import IncompatibleFeatures, LinkError, StoreError, WireError
 from ecc_model.frames import Pixels
 from ecc_model.modelfile import labels_id
 
@@ -33,17 +34,18 @@ RESEND_S = 30.0  # a row is asked again at most this often
 
 @dataclass(eq=False)
 class Ticket:
-    """One request whose frame is waiting for its answer."""
+    """One request whose frame is waiting for its answer; without `answer` and `refusal` nothing came."""
 
     row: int
     bytes_sent: int
+    patient: bool = False  # its owner asks again when the request is lost
     done: threading.Event = field(default_factory=threading.Event)
     answer: Answer | None = None
     bytes_received: int = 0
     refusal: str = ""
 
 
-LateListener = Callable[[int, Answer], None]
+LateListener = Callable[[int, Answer, int], None]
 
 
 class Offload:
@@ -72,9 +74,11 @@ class Offload:
         self._tickets: dict[int, Ticket] = {}
         self._asked: dict[int, float] = {}  # row -> when, for rows that still wait
         self._labels: dict[bytes, tuple[str, ...]] = {}
+        self._labels_kept: bytes | None = None  # the list that the store was told last
+        self._read: tuple[bytes, ...] | None = None  # features that the workers announced last
         self._worker = threading.Event()  # a worker has announced itself and reads our features
+        self._closed = threading.Event()
         self._late: list[LateListener] = []
-        self._closing = False
         link.subscribe(topics.topic("labels", site), self._on_labels)
         link.subscribe(topics.topic("reply", site, device), self._on_reply)
         link.on_connection(self._on_connection)
@@ -82,130 +86,226 @@ class Offload:
     @property
     def obstacle(self) -> str | None:
         """Why nothing can be asked now, as a key of `results.WHY`; None when it can."""
-        if not self._link.connected:
+        if not self._link.connected or self._closed.is_set():
             return "offline"
         if not self._worker.is_set():
             return "incompatible" if "incompatible" in self._health.current() else "offline"
         return None
 
     def wait_ready(self, timeout_s: float) -> bool:
-        """Wait until a worker that reads our features has announced itself."""
+        """Wait until a worker that reads our features has announced itself; `close` ends the wait, too."""
         return self._worker.wait(timeout_s)
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is asked any more."""
+        return self._closed.is_set()
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps this device from its workers, in words, where that is known."""
+        return self._link.problem or self._health.current().get("incompatible")
+
+    def pause(self, seconds: float) -> None:
+        """Wait; `close` ends the wait."""
+        self._closed.wait(seconds)
+
     def on_late(self, listener: LateListener) -> None:
-        """Call `listener(row, answer)` for answers that came after their frame's deadline, on the link's thread."""
+        """Call `listener(row, answer, bytes_received)` for answers that no frame waits for, on the link's thread."""
         self._late.append(listener)
 
+    def use(self, engine: Engine) -> None:
+        """Ask with the spikes of another engine from now on."""
+        self._engine, features_id = engine, bytes.fromhex(engine.program.features_id)
+        if features_id != self._features_id:
+            self._features_id = features_id
+            self._compare()
+
     def close(self) -> None:
-        """The link is about to be closed on purpose: its end is no news."""
-        self._closing = True
+        """Ask nothing more and wake whoever waits; the link's end is no news from now on."""
+        self._closed.set()
+        self._worker.set()
+        with self._lock:
+            tickets = list(self._tickets.values())
+            self._tickets.clear()
+        for ticket in tickets:
+            ticket.done.set()
+
+    def add(self, time_s: float, features_id: bytes, packed: bytes, edge_label: str) -> int:
+        """`Store.add` for a row that its frame asks about: until `ask` said otherwise, it is no backlog."""
+        with self._lock:
+            row = self._store.add(time_s, features_id, packed, edge_label)
+            self._asked[row] = self._clock.monotonic()
+            return row
 
     def ask(self, row: int, split: Spikes, frame: Pixels, budget_s: float | None) -> Ticket | str:
-        """Send one frame's request; the ticket to wait on, or the reason why it was not sent."""
+        """Send one frame's request; the ticket to wait on, or the reason why it was not sent.
+
+        Without a budget the worker takes its time, and a request that was lost ends the ticket without an answer.
+        """
         reason = self.obstacle
-        if reason is not None:
-            return reason
+        if reason is None:
+            try:
+                ticket = self._send_request(row, split, frame, budget_s)
+            except (WireError, LinkError) as error:
+                self._health.say("too-large", str(error))
+                reason = "too-large"
+            else:
+                if ticket is not None:
+                    return ticket
+                reason = "not sent"
+        with self._lock:
+            self._tickets.pop(row, None)
+            self._asked.pop(row, None)
+        return reason
+
+    def _send_request(self, row: int, split: Spikes, frame: Pixels, budget_s: float | None) -> Ticket | None:
         if self._send == "frames":
-            request = self._frame_request(row, frame, _budget_ms(budget_s))
-            topic = self._topics["frame"]
+            name, request = "frame", _frame_request(row, frame, _budget_ms(budget_s))
         else:
-            request = self._features_request(row, split, _budget_ms(budget_s))
-            topic = self._topics["features"]
-        ticket = Ticket(row, len(request))
+            name, request = "features", _features_request(self._engine, row, split, _budget_ms(budget_s))
+        ticket = Ticket(row, len(request), patient=budget_s is None)
         with self._lock:
             self._tickets[row] = ticket
-        if not self._publish(topic, request, row):
-            self.give_up(ticket)
-            return "not sent"
-        return ticket
+            self._asked[row] = self._clock.monotonic()
+        return ticket if self._publish(name, request, row) else None
 
-    def give_up(self, ticket: Ticket) -> bool:
-        """Stop waiting for a ticket: its answer, if it still comes, is late. False when it has just come."""
-        with self._lock:
-            return self._tickets.pop(ticket.row, None) is not None
+    def wait(self, ticket: Ticket, timeout_s: float) -> None:
+        """Wait for a ticket's answer, and no longer: if it still comes, it is late."""
+        if not ticket.done.wait(max(0.0, timeout_s)):
+            with self._lock:
+                given_up = self._tickets.pop(ticket.row, None) is not None
+            if not given_up:
+                ticket.done.wait()  # the answer came at the very deadline and is being stored
 
     def drain(self) -> None:
         """Ask for rows without an answer, oldest first, a few at a time; called whenever something may have changed."""
         if self.obstacle is not None:
             return
+        rows: list[Row] = []
+        try:
+            rows = self._backlog()
+            while rows and self._ask_again(rows[0]):
+                rows.pop(0)
+        except StoreError as error:
+            self._health.say("disk", str(error))
+        with self._lock:
+            for row in rows:
+                self._asked.pop(row.id, None)
+
+    def _backlog(self) -> list[Row]:
+        """Rows to ask for now, noted as asked in the same moment: two threads never take the same row."""
         now = self._clock.monotonic()
         with self._lock:
-            self._asked = {row: when for row, when in self._asked.items() if now - when < RESEND_S}
+            self._asked = {
+                row: when for row, when in self._asked.items() if now - when < RESEND_S or row in self._tickets
+            }
             free = BACKLOG_WINDOW - len(self._asked)
-        # Rows under way are the oldest in most cases: look past them.
-        for row in self._store.waiting(BACKLOG_WINDOW + len(self._asked), self._features_id) if free > 0 else ():
-            if row.id not in self._asked and free > 0:
-                free -= 1
-                if not self._ask_again(row):
-                    return
+            if free <= 0:
+                return []
+            # Rows under way are the oldest in most cases: look past them.
+            waiting = self._store.waiting(BACKLOG_WINDOW + len(self._asked), self._features_id)
+            rows = [row for row in waiting if row.id not in self._asked][:free]
+            self._asked.update((row.id, now) for row in rows)
+            return rows
 
     def _ask_again(self, row: Row) -> bool:
-        split = bits.unpack(row.bits, self._engine.program.split_shape)
-        return self._publish(self._topics["features"], self._features_request(row.id, split, 0), row.id)
+        try:
+            engine = self._engine
+            if bytes.fromhex(engine.program.features_id) != row.features_id:  # replaced in this moment
+                return False
+            split = bits.unpack(row.bits, engine.program.split_shape)
+            return self._publish("features", _features_request(engine, row.id, split, 0), row.id)
+        except (WireError, LinkError) as error:
+            self._health.say("too-large", str(error))
+            return True  # as good as asked: the rows behind it have their turn
 
-    def _publish(self, topic: str, payload: bytes, row: int) -> bool:
-        with self._lock:
-            self._asked[row] = self._clock.monotonic()
-        if not self._link.publish(topic, payload, expiry_s=topics.BY_NAME["features"].expiry_s):
-            with self._lock:
-                self._asked.pop(row, None)
+    def _publish(self, name: str, payload: bytes, row: int) -> bool:
+        if not self._link.publish(self._topics[name], payload, expiry_s=topics.BY_NAME[name].expiry_s):
             return False
-        self._store.mark_sent(row)
         self._store.count("sent")
+        with contextlib.suppress(StoreError):  # on a full disk the row's own count is the least of it
+            self._store.mark_sent(row)
         return True
-
-    def _features_request(self, row: int, split: Spikes, budget_ms: int) -> bytes:
-        spikes = codec.encode_spikes(self._engine.encode(split))
-        steps = self._engine.program.steps
-        return messages.encode(messages.FeaturesRequest(row, self._features_id[:4], steps, budget_ms, spikes))
-
-    def _frame_request(self, row: int, frame: Pixels, budget_ms: int) -> bytes:
-        pixels = frame if frame.ndim != 2 else frame[:, :, None]
-        steps = pixels.shape[0] if pixels.ndim == 4 else 0
-        height, width, channels = pixels.shape[-3:]
-        packed = codec.encode_pixels(np.ascontiguousarray(pixels))
-        return messages.encode(messages.FrameRequest(row, budget_ms, steps, height, width, channels, packed))
 
     # ---- on the link's thread ----
 
     def _on_connection(self, connected: bool) -> None:
         if connected:
             self._health.clear("offline")
-            with self._lock:
-                self._asked.clear()
-            self.drain()
-        elif not self._closing:
+            self._ask_anew()
+        elif not self._closed.is_set():
+            self._worker.clear()  # whoever comes back with the link announces itself again
             self._health.say("offline", f"{self._link.problem or 'the connection is lost'}; working alone")
 
     def _on_labels(self, message: Message) -> None:
-        said = messages.decode(messages.Labels, message.payload)
-        if labels_id(said.names) != said.labels_id:
-            raise WireError("a label list whose labels_id is not that of its names")
+        try:
+            said = messages.decode(messages.Labels, message.payload)
+            if labels_id(said.names) != said.labels_id:
+                raise WireError("a label list whose labels_id is not that of its names")
+        except WireError as error:
+            self._store.count("bad-labels")
+            self._health.say("worker", f"{error}; check who publishes on {message.topic}")
+            return
         self._labels = {**dict(list(self._labels.items())[1 - KEPT_LABEL_LISTS :]), said.labels_id: said.names}
-        if self._features_id[:4] in said.features:
+        self._health.clear("worker")
+        self._read = said.features
+        self._compare()
+
+    def _compare(self) -> None:
+        """Our features with those that the workers read."""
+        if self._read is None or self._closed.is_set():
+            return
+        if self._features_id[:4] in self._read:
             self._health.clear("incompatible")
             self._worker.set()
-            self.drain()
+            self._ask_anew()
         else:
-            self._worker.clear()
-            have, want = self._features_id[:4].hex(), [name.hex() for name in said.features]
-            self._health.say("incompatible", str(IncompatibleFeatures(have, want)))
+            self._incompatible([name.hex() for name in self._read])
+
+    def _incompatible(self, read: list[str]) -> None:
+        self._worker.clear()
+        self._health.say("incompatible", str(IncompatibleFeatures(self._features_id[:4].hex(), read)))
+
+    def _ask_anew(self) -> None:
+        """A connection or a worker is new: what was asked before may never have arrived."""
+        if self.obstacle is not None:
+            return
+        with self._lock:
+            lost = [ticket for ticket in self._tickets.values() if ticket.patient]
+            for ticket in lost:
+                del self._tickets[ticket.row]
+            self._asked = {row: when for row, when in self._asked.items() if row in self._tickets}
+            self._asked |= {ticket.row: self._clock.monotonic() for ticket in lost}
+        for ticket in lost:
+            ticket.done.set()
+        self.drain()
 
     def _on_reply(self, message: Message) -> None:
         try:
             reply = messages.decode(messages.Reply, message.payload)
             answer = None if reply.refusal else self._checked(reply)
-        except WireError:
+        except WireError as error:
             self._store.count("bad-reply")
-            raise
+            self._health.say("worker", f"{error}; check the worker, its answers are not used")
+            return
         with self._lock:
             ticket = self._tickets.pop(reply.id, None)
+            asked = reply.id in self._asked
             if answer is not None:
                 self._asked.pop(reply.id, None)  # a refused row stays asked for: again after RESEND_S, not at once
-        if answer is None:
-            self._refused(reply, ticket)
-        else:
-            self._answered(reply, answer, ticket, len(message.payload))
+        try:
+            if answer is not None:
+                self._answered(reply, answer, ticket, len(message.payload))
+            elif asked or reply.id == 0:
+                self._refused(reply, ticket)
+            else:
+                self._store.count("answers-unknown")
+        except StoreError as error:
+            self._health.say("disk", str(error))  # the row waits and is asked again
+        finally:
+            if ticket is not None:
+                ticket.done.set()
         self.drain()
 
     def _checked(self, reply: messages.Reply) -> Answer:
@@ -219,31 +319,43 @@ class Offload:
 
     def _refused(self, reply: messages.Reply, ticket: Ticket | None) -> None:
         self._store.count(f"refused-{reply.reason}")
-        if reply.reason == "bad-request" and reply.id:
-            self._store.drop_row(reply.id, "refused-bad-request")  # it would be refused each time
-        elif reply.reason == "unknown-features":
-            self._worker.clear()
-            self._health.say("incompatible", str(IncompatibleFeatures(self._features_id[:4].hex(), ["others"])))
         if ticket is not None:
             ticket.refusal = reply.reason
-            ticket.done.set()
+        if reply.reason == "unknown-features":
+            self._incompatible(["others"])
+        elif reply.reason == "bad-request" and reply.id:
+            row = self._store.row(reply.id)
+            if row is not None and row.state == "waiting":
+                self._store.drop_row(reply.id, "refused-bad-request")  # it would be refused each time
 
     def _answered(self, reply: messages.Reply, answer: Answer, ticket: Ticket | None, size: int) -> None:
-        try:
-            self._store.put_labels(reply.labels_id, answer.labels)
-            outcome = self._store.answer(reply.id, reply.logits, reply.labels_id, self._clock.now())
-        except StoreError as error:
-            self._health.say("disk", str(error))
-            outcome = "stored"  # the frame still gets its answer; the row waits and is asked again
-        if outcome == "stored":
-            self._store.count("answered")
-        if ticket is not None:
+        if ticket is not None:  # it gets its answer even where the disk does not
             ticket.answer, ticket.bytes_received = answer, size
-            ticket.done.set()
-        elif outcome == "stored":
+        if reply.labels_id != self._labels_kept:
+            self._store.put_labels(reply.labels_id, answer.labels)
+            self._labels_kept = reply.labels_id
+        if self._store.answer(reply.id, reply.logits, reply.labels_id, self._clock.now()) != "stored":
+            return
+        self._store.count("answered")
+        if ticket is None:
             self._store.count("late")
             for listener in list(self._late):
-                listener(reply.id, answer)
+                listener(reply.id, answer, size)
+
+
+def _features_request(engine: Engine, row: int, split: Spikes, budget_ms: int) -> bytes:
+    program = engine.program
+    spikes = codec.encode_spikes(engine.encode(split))
+    features_id = bytes.fromhex(program.features_id)[:4]
+    return messages.encode(messages.FeaturesRequest(row, features_id, program.steps, budget_ms, spikes))
+
+
+def _frame_request(row: int, frame: Pixels, budget_ms: int) -> bytes:
+    pixels = frame if frame.ndim != 2 else frame[:, :, None]
+    steps = pixels.shape[0] if pixels.ndim == 4 else 0
+    height, width, channels = pixels.shape[-3:]
+    packed = codec.encode_pixels(np.ascontiguousarray(pixels))
+    return messages.encode(messages.FrameRequest(row, budget_ms, steps, height, width, channels, packed))
 
 
 def _budget_ms(budget_s: float | None) -> int:

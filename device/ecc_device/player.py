@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ecc_device.clock import VirtualClock
 from ecc_device.device import Device
+from ecc_device.frame import Frame
 from ecc_device.results import Result
 from ecc_device.sources import Source
-from ecc_model.errors import LinkError, SourceError
+from ecc_model.errors import DeviceError, FrameError, LinkError, SourceError
+
+KEPT_LATENCIES = 10_000  # the newest; a device runs for weeks
+
+
+def _latencies() -> deque[float]:
+    return deque(maxlen=KEPT_LATENCIES)
 
 
 @dataclass
 class Tally:
-    """Counts over one stream, and the latencies, which are measured and not repeatable."""
+    """Counts over one stream, and the newest latencies, which are measured and not repeatable."""
 
     frames: int = 0
     uploads: int = 0
@@ -25,8 +34,8 @@ class Tally:
     edge_right: int = 0
     right: int = 0
     bytes_sent: int = 0
-    latencies_s: list[float] = field(default_factory=list)
-    upload_latencies_s: list[float] = field(default_factory=list)
+    latencies_s: deque[float] = field(default_factory=_latencies)
+    upload_latencies_s: deque[float] = field(default_factory=_latencies)
 
     def add(self, result: Result, truth: str | None) -> None:
         """Count one result; `truth` is the frame's label, where the source has one."""
@@ -55,7 +64,7 @@ class Tally:
         }
 
 
-def percentiles_ms(seconds: list[float]) -> dict[str, float]:
+def percentiles_ms(seconds: Iterable[float]) -> dict[str, float]:
     """p50, p95 and p99 in milliseconds (nearest rank); empty for no values."""
     ordered = sorted(seconds)
     if not ordered:
@@ -69,26 +78,37 @@ def play(source: Source, device: Device, clock: VirtualClock) -> Iterator[tuple[
         raise SourceError(f"{source.name} is live and cannot be replayed; run it with: ecc-device start --source")
     patience_s = device.config.patience_s
     if device.offload is not None and patience_s is not None and not device.offload.wait_ready(patience_s):
-        why = device.health.current().get("incompatible") or "no worker announced itself"
         raise LinkError(
-            f"{device.config.broker}: {why} in {patience_s:.0f} s; start one with: ecc-cloud start --model cloud.pt"
+            device.offload.problem
+            or f"{device.config.broker}: no worker announced itself in {patience_s:g} s; "
+            "start one with: ecc-cloud start --model cloud.pt"
         )
     for frame in source:
         clock.advance_to(frame.time_s)
-        yield device.runtime.classify(frame), frame.label
+        yield classify(device, frame, source.name), frame.label
+
+
+def classify(device: Device, frame: Frame, name: str) -> Result:
+    """One frame of the source `name`; `SourceError`: it does not fit the network."""
+    try:
+        return device.runtime.classify(frame)
+    except FrameError as exc:
+        raise SourceError(f"{name}: frame {frame.index}: {exc}") from exc
 
 
 def write_results(path: Path | None, results: Iterator[tuple[Result, str | None]], told: Callable[[], None]) -> Tally:
-    """Write one JSON line per result (to `path`, if given) and count them; `told` is called after each."""
+    """Write one JSON line per result (to `path`, if given) and count them; `told` is called after each.
+
+    `DeviceError`: the file cannot be written.
+    """
     tally = Tally()
-    stream = None if path is None else path.open("w", encoding="utf-8")
     try:
-        for result, truth in results:
-            tally.add(result, truth)
-            if stream is not None:
-                stream.write(json.dumps(result.to_record() | {"truth": truth}, ensure_ascii=False) + "\n")
-            told()
-    finally:
-        if stream is not None:
-            stream.close()
+        with nullcontext() if path is None else path.open("w", encoding="utf-8") as stream:
+            for result, truth in results:
+                tally.add(result, truth)
+                if stream is not None:
+                    stream.write(json.dumps(result.to_record() | {"truth": truth}, ensure_ascii=False) + "\n")
+                told()
+    except OSError as exc:
+        raise DeviceError(f"{path}: results cannot be written ({exc.strerror}); choose another file") from exc
     return tally

@@ -19,6 +19,8 @@ WHY = {
     "incompatible": "the cloud's workers read other features than this device sends",
     "refused": "the worker refused the request",
     "not sent": "the link's window was full; the frame waits in the buffer",
+    "too-large": "the request is larger than a message may be; the frame stays in the buffer",
+    "buffer-too-small": "one row is larger than the whole buffer, so the frame was not sent",
     "disk-full": "no room to store the frame, so it was not sent",
     "disk-error": "the frame could not be stored, so it was not sent",
 }

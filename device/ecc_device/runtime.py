@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,10 +18,12 @@ from ecc_device.results import Answer, Result, choose, make_answer
 from ecc_device.store import Store
 from ecc_model import bits
 from ecc_model.bits import Spikes
-from ecc_model.errors import LinkError, RowRefused, StoreError, StoreFull
+from ecc_model.errors import DeviceError, LinkError, RowRefused, StoreError, StoreFull
 from ecc_model.modelfile import EdgeModel
 
 ResultListener = Callable[[Result], None]
+RETRY_S = 0.05  # between two attempts of a replay to reach a worker
+TRANSIENT = ("busy", "expired", "unknown-features")  # refusals that another worker, or another moment, may not give
 REMEMBERED = 1024  # results without a cloud answer that a late one may still correct
 
 
@@ -53,12 +56,12 @@ class Runtime:
         patience_s: float | None = None,
     ) -> None:
         self._active = _Active(model, NumpyEngine(model.program), no)
-        self._features_id = bytes.fromhex(model.program.features_id)
         self._store, self._filter, self._clock, self._health = store, filter_, clock, health
         self._deadline_s, self._patience_s = deadline_s, patience_s
         self._offload: Offload | None = None
         self._results: list[ResultListener] = []
         self._events: list[Callable[[str], None]] = []
+        self._lock = threading.Lock()
         self._open: dict[int, Result] = {}  # row -> the result that a late answer corrects
         self._counts = {"frames": 0, "uploads": 0}
 
@@ -116,7 +119,7 @@ class Runtime:
 
     def classify(self, frame: Frame, deadline_s: float | None = None) -> Result:
         """Classify one frame, never waiting for the cloud beyond the deadline. `FrameError`: it does not fit."""
-        started = time.perf_counter()
+        started = time.monotonic()
         active = self._active
         split = active.engine.head(frame.pixels)
         logits = active.engine.exit(split).tolist()
@@ -140,66 +143,94 @@ class Runtime:
         )
         if result.ambiguous:
             budget_s = self._deadline_s if deadline_s is None else deadline_s
-            result = self._ask(result, frame, split, started, budget_s)
-        return replace(result, latency_s=time.perf_counter() - started)
+            result = self._ask(result, frame, split, active, started + budget_s)
+        result = replace(result, latency_s=time.monotonic() - started)
+        with self._lock:
+            if result.row in self._open:  # still without a cloud answer
+                self._open[result.row] = result
+        return result
 
-    def _ask(self, result: Result, frame: Frame, split: Spikes, started: float, deadline_s: float) -> Result:
+    def _ask(self, result: Result, frame: Frame, split: Spikes, active: _Active, until_s: float) -> Result:
+        offload = self._offload
+        add = self._store.add if offload is None else offload.add
+        features_id = bytes.fromhex(active.model.program.features_id)
         try:
-            row = self._store.add(frame.time_s, self._features_id, bits.pack(split), result.edge.label)
-        except RowRefused:
-            return replace(result, why="disk-full")
+            row = add(frame.time_s, features_id, bits.pack(split), result.edge.label)
+        except RowRefused:  # counted by the store
+            return replace(result, why="buffer-too-small")
         except StoreFull as error:
             return self._not_stored(result, "disk-full", error)
         except StoreError as error:
             return self._not_stored(result, "disk-error", error)
         self._health.clear("disk")
         result = replace(result, row=row)
-        if self._offload is None:
+        if offload is None:
             return replace(result, why="offline")
-        self._remember(result)
-        budget_s = None if self._patience_s is not None else deadline_s
-        ticket = self._offload.ask(row, split, frame.pixels, budget_s)
+        self._remember(row, result)
+        offload.use(active.engine)
+        if self._patience_s is None:
+            budget_s = max(0.0, until_s - time.monotonic())
+            ticket = offload.ask(row, split, frame.pixels, budget_s)
+            if isinstance(ticket, Ticket):
+                offload.wait(ticket, budget_s)
+        else:
+            ticket = self._ask_patiently(offload, row, split, frame, self._patience_s)
         if isinstance(ticket, str):
             return replace(result, why=ticket)
         self._counts["uploads"] += 1
         result = replace(result, bytes_sent=ticket.bytes_sent)
-        self._remember(result)
-        left_s = deadline_s - (time.perf_counter() - started) if self._patience_s is None else self._patience_s
-        if not ticket.done.wait(max(0.0, left_s)):
-            if self._patience_s is not None:
-                raise LinkError(
-                    f"frame {result.frame}: no answer from the worker in {self._patience_s:.0f} s; "
-                    "a replay waits for a live one: check ecc-cloud, or replay without --broker"
-                )
-            if self._offload.give_up(ticket):
-                return replace(result, why="deadline")
-            ticket.done.wait()  # the answer came at the very deadline and is being stored
-        self._open.pop(row, None)
-        return _with_answer(result, ticket)
+        if ticket.answer is None:
+            refused = "incompatible" if ticket.refusal == "unknown-features" else "refused"
+            return replace(result, why=refused if ticket.refusal else "deadline")
+        with self._lock:
+            self._open.pop(row, None)
+        return _with_cloud(result, ticket.answer, ticket.bytes_received)
+
+    def _ask_patiently(
+        self, offload: Offload, row: int, split: Spikes, frame: Frame, patience_s: float
+    ) -> Ticket | str:
+        """Ask until a live worker has answered; what only the moment is to blame for is asked again.
+
+        `LinkError` after `patience_s`, `DeviceError` when the device closes meanwhile.
+        """
+        until_s = time.monotonic() + patience_s
+        while (left_s := until_s - time.monotonic()) > 0 and offload.wait_ready(left_s):
+            ticket = offload.ask(row, split, frame.pixels, None)
+            if offload.closed:
+                raise DeviceError(f"stopped at frame {frame.index}; replay again from the start")
+            if isinstance(ticket, Ticket):
+                offload.wait(ticket, until_s - time.monotonic())
+                if ticket.answer is not None or ticket.refusal not in ("", *TRANSIENT):
+                    return ticket
+            elif ticket == "too-large":
+                return ticket
+            offload.pause(RETRY_S)
+        missing = offload.problem or (
+            f"no answer from the worker in {patience_s:g} s; "
+            "a replay waits for a live one: check ecc-cloud, or replay without --broker"
+        )
+        raise LinkError(f"frame {frame.index}: {missing}")
 
     def _not_stored(self, result: Result, reason: str, error: StoreError) -> Result:
         self._store.drop(reason)
         self._health.say("disk", str(error))
         return replace(result, why=reason)
 
-    def _remember(self, result: Result) -> None:
-        if result.row is not None:
-            self._open[result.row] = result
+    def _remember(self, row: int, result: Result) -> None:
+        with self._lock:
+            self._open[row] = result
             while len(self._open) > REMEMBERED:
-                self._open.pop(next(iter(self._open)), None)
+                del self._open[next(iter(self._open))]
 
-    def _late_answer(self, row: int, answer: Answer) -> None:
-        result = self._open.pop(row, None)
+    def _late_answer(self, row: int, answer: Answer, bytes_received: int) -> None:
+        with self._lock:
+            result = self._open.pop(row, None)
         if result is not None:
-            stands, why = choose(result.edge, answer)
-            corrected = replace(result, cloud=answer, stands=stands, why=why)
+            corrected = _with_cloud(result, answer, bytes_received)
             for listener in list(self._results):
                 listener(corrected)
 
 
-def _with_answer(result: Result, ticket: Ticket) -> Result:
-    if ticket.answer is None:
-        return replace(result, why="incompatible" if ticket.refusal == "unknown-features" else "refused")
-    stands, why = choose(result.edge, ticket.answer)
-    received = ticket.bytes_received
-    return replace(result, cloud=ticket.answer, stands=stands, why=why, bytes_received=received)
+def _with_cloud(result: Result, answer: Answer, bytes_received: int) -> Result:
+    stands, why = choose(result.edge, answer)
+    return replace(result, cloud=answer, stands=stands, why=why, bytes_received=bytes_received)

@@ -26,7 +26,8 @@ from ecc_model.errors import LinkError, WireError
 
 def test_each_message_has_one_row_and_a_cap() -> None:
     kinds = [row.message for row in TOPICS]
-    assert sorted(kind.__name__ for kind in kinds) == sorted(kind.__name__ for kind in WireMessage.__subclasses__())
+    ours = [kind for kind in WireMessage.__subclasses__() if kind.__module__ == messages.__name__]
+    assert sorted(kind.__name__ for kind in kinds) == sorted(kind.__name__ for kind in ours)
     assert len({row.name for row in TOPICS}) == len(TOPICS)
     assert max(row.max_bytes for row in TOPICS) == MAX_PAYLOAD_BYTES == messages.FrameRequest.max_bytes
 

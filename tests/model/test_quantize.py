@@ -15,7 +15,7 @@ from ecc_model.frames import FrameSpec
 from ecc_model.nets.quantize import compile_network, compile_section, fold, quantize, thresholds
 from ecc_model.nets.vgg import SpikingConv, VggConfig
 from ecc_model.program import INT32_MAX, Conv, Readout
-from support import golden
+from support import vectors
 from support.models import CONFIG, lively_network
 
 FOLDER = Path(__file__).parents[1] / "golden" / "program"
@@ -24,17 +24,17 @@ FOLDER = Path(__file__).parents[1] / "golden" / "program"
 # ---- golden vectors ----
 
 
-@pytest.fixture(params=golden.CASES, ids=lambda case: case.name)
-def stored(request: pytest.FixtureRequest) -> golden.Golden:
+@pytest.fixture(params=vectors.CASES, ids=lambda case: case.name)
+def stored(request: pytest.FixtureRequest) -> vectors.Golden:
     path = FOLDER / f"{request.param.name}.npz"
     if request.config.getoption("--regenerate-golden"):
-        golden.save(golden.make(request.param), path)
+        vectors.save(vectors.make(request.param), path)
     assert path.exists(), f"{path} is missing; make it with: pytest --regenerate-golden"
     assert path.stat().st_size < 100_000
-    return golden.load(path)
+    return vectors.load(path)
 
 
-def test_the_reference_replays_every_spike_and_membrane(stored: golden.Golden) -> None:
+def test_the_reference_replays_every_spike_and_membrane(stored: vectors.Golden) -> None:
     program = stored.program
     pixels = reference.frame_input(stored.frame, program.steps)
     split, head = reference.run(program.head, pixels)
@@ -52,7 +52,7 @@ def test_the_reference_replays_every_spike_and_membrane(stored: golden.Golden) -
 
 
 @pytest.mark.parametrize("engine", [NumpyEngine, ReferenceEngine])
-def test_engines_replay_spikes_and_logits(stored: golden.Golden, engine: type[NumpyEngine]) -> None:
+def test_engines_replay_spikes_and_logits(stored: vectors.Golden, engine: type[NumpyEngine]) -> None:
     running = engine(stored.program)
     split = running.head(stored.frame)
     np.testing.assert_array_equal(split, stored.vectors[f"head.{len(stored.program.head) - 1}.spikes"])
@@ -60,19 +60,19 @@ def test_engines_replay_spikes_and_logits(stored: golden.Golden, engine: type[Nu
     assert running.exit(split).tobytes() == stored.vectors["exit.logits"].astype("<f4").tobytes()
 
 
-def test_torch_in_float64_still_gives_the_stored_vectors(stored: golden.Golden) -> None:
-    fresh = golden.vectors(stored.program, stored.frame)
+def test_torch_in_float64_still_gives_the_stored_vectors(stored: vectors.Golden) -> None:
+    fresh = vectors.vectors(stored.program, stored.frame)
     assert fresh.keys() == stored.vectors.keys()
     for name, vector in fresh.items():
         np.testing.assert_array_equal(vector, stored.vectors[name], err_msg=name)
 
 
-def test_the_id_of_stored_features_never_changes(stored: golden.Golden) -> None:
+def test_the_id_of_stored_features_never_changes(stored: vectors.Golden) -> None:
     # devices and workers of different versions find each other by it
     assert stored.program.features_id == stored.features_id
 
 
-def test_every_layer_of_the_golden_networks_fires_sometimes(stored: golden.Golden) -> None:
+def test_every_layer_of_the_golden_networks_fires_sometimes(stored: vectors.Golden) -> None:
     for name, vector in stored.vectors.items():
         if name.endswith("spikes"):
             assert 0 < vector.mean() < 1, name

@@ -1,145 +1,29 @@
-"""Golden vectors of integer programs, computed by torch in float64: a second definition, not that of `reference`.
-
-Convolutions run on integer-valued float64 tensors, which is exact far beyond int32. A neuron is
-`U = floor(V / 2) + X`, spike where `U >= theta`, then `V = 0`.
-"""
+"""Golden files: bytes that must not change."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
-from torch import Tensor
-
-from ecc_model.frames import Pixels
-from ecc_model.nets.quantize import compile_network
-from ecc_model.nets.vgg import VggConfig
-from ecc_model.program import Conv, Layer, Linear, MaxPool, Program, Readout, from_records, to_records
-from support.models import lively_network
+GOLDEN = Path(__file__).parent.parent / "golden"
 
 
-@dataclass(frozen=True)
-class Case:
-    """One golden file: a network cut after `split`, a still frame or one with steps."""
-
-    steps: int
-    split: int
-    still: bool
-
-    @property
-    def name(self) -> str:
-        """The file's name, without its ending."""
-        return f"vgg9-split{self.split}-t{self.steps}-{'still' if self.still else 'steps'}"
-
-
-CASES = [Case(steps, split, still) for split in (1, 2, 3) for steps in (2, 4) for still in (True, False)]
-
-
-@dataclass(frozen=True)
 class Golden:
-    """A program, a frame, and what they must give: `vectors` holds spikes and membranes of each layer, and logits."""
+    """Stored bytes that other programs, older and newer, must be able to read."""
 
-    program: Program
-    frame: Pixels
-    features_id: str
-    vectors: dict[str, NDArray[np.generic]]
+    def __init__(self, regenerate: bool) -> None:
+        self._regenerate = regenerate
 
+    def stored(self, name: str, data: bytes) -> bytes:
+        """What the file `name` holds; with --regenerate-golden that is `data` from now on."""
+        path = GOLDEN / name
+        if self._regenerate:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        assert path.exists(), f"{path} is missing; make it with: pytest --regenerate-golden"
+        return path.read_bytes()
 
-def make(case: Case) -> Golden:
-    """A frame of noise and a small untrained network: the first one whose every layer fires on it, not always."""
-    config = VggConfig(
-        steps=case.steps,
-        channels=case.split,
-        height=8,
-        width_px=16,
-        width=0.06,
-        classes=5,
-        split=case.split,
-        code_channels=3,
-        code_stride=case.steps // 2,
-    )
-    shape = (8, 16, case.split) if case.still else (case.steps, 8, 16, case.split)
-    frame = np.random.default_rng(case.steps).integers(0, 256, shape, np.uint8)
-    for seed in count():
-        program = compile_network(lively_network(config, seed))
-        found = vectors(program, frame)
-        if all(0 < vector.mean() < 1 for name, vector in found.items() if name.endswith("spikes")):
-            break
-    return Golden(program, frame, program.features_id, found)
-
-
-def vectors(program: Program, frame: Pixels) -> dict[str, NDArray[np.generic]]:
-    """Spikes (bool) and membranes (int32) of each layer as `<section>.<index>.<what>`, sums and logits of the exit."""
-    steps = torch.from_numpy(frame if frame.ndim == 4 else np.stack([frame] * program.steps))
-    found: dict[str, NDArray[np.generic]] = {}
-    split = _section("head", program.head, steps.movedim(-1, 1).to(torch.float64), found)
-    _section("encoder", program.encoder, split, found)
-    sums = _section("exit", program.exit, split, found)
-    found["exit.sums"] = sums.numpy().astype(np.int64)
-    found["exit.logits"] = sums.numpy().astype(np.float32) * program.readout.scale
-    return found
-
-
-def _section(name: str, layers: tuple[Layer, ...], x: Tensor, found: dict[str, NDArray[np.generic]]) -> Tensor:
-    for index, layer in enumerate(layers):
-        if isinstance(layer, MaxPool):
-            x = F.max_pool2d(x, layer.size)
-        elif isinstance(layer, Conv):
-            current = F.conv2d(x, _double(layer.weight), _double(layer.bias), layer.stride, layer.padding)
-            x = _neurons(current, _double(layer.theta)[:, None, None], f"{name}.{index}", found)
-        elif isinstance(layer, Linear):
-            current = F.linear(x.flatten(1), _double(layer.weight), _double(layer.bias))
-            x = _neurons(current, _double(layer.theta), f"{name}.{index}", found)
-        elif isinstance(layer, Readout):
-            return F.linear(x.flatten(1), _double(layer.weight), _double(layer.bias)).sum(0)
-        found[f"{name}.{index}.spikes"] = x.numpy().astype(np.bool_)
-    return x
-
-
-def _neurons(current: Tensor, theta: Tensor, place: str, found: dict[str, NDArray[np.generic]]) -> Tensor:
-    potential = torch.zeros_like(current[0])
-    spikes, membranes = [], []
-    for x in current:
-        potential = torch.floor(potential / 2) + x
-        spikes.append((potential >= theta).to(torch.float64))
-        potential = potential * (1 - spikes[-1])
-        membranes.append(potential)
-    found[f"{place}.membrane"] = torch.stack(membranes).numpy().astype(np.int32)
-    return torch.stack(spikes)
-
-
-def _double(values: NDArray[np.generic]) -> Tensor:
-    return torch.from_numpy(values.astype(np.float64))
-
-
-def save(golden: Golden, path: Path) -> None:
-    """Write a golden file."""
-    spec, tensors = to_records(golden.program)
-    entries = {f"tensor/{name}": tensor for name, tensor in tensors.items()}
-    entries |= {f"vector/{name}": vector for name, vector in golden.vectors.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(
-        path,
-        spec=np.array(json.dumps(spec)),
-        features_id=np.array(golden.features_id),
-        frame=golden.frame,
-        **entries,
-    )
-
-
-def load(path: Path) -> Golden:
-    """Read a golden file; nothing but numpy and `from_records` is involved."""
-    with np.load(path, allow_pickle=False) as stored:
-        parts: dict[str, dict[str, NDArray[np.generic]]] = {"tensor": {}, "vector": {}}
-        for name in stored.files:
-            kind, _, rest = name.partition("/")
-            if rest:
-                parts[kind][rest] = stored[name]
-        program = from_records(json.loads(str(stored["spec"])), parts["tensor"])
-        return Golden(program, stored["frame"], str(stored["features_id"]), parts["vector"])
+    def check(self, name: str, data: bytes) -> None:
+        """`data` is what the file holds, byte for byte."""
+        assert data.hex() == self.stored(name, data).hex(), (
+            f"the bytes of {name} changed, so other programs cannot read them; docs/wire.md says what follows from that"
+        )

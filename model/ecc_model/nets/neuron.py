@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from typing import Any, cast
@@ -22,6 +23,8 @@ def spikingjelly_lif() -> nn.Module:
     """spikingjelly's multi-step LIF with the papers' constants; needs Python 3.11."""
     neuron = require("spikingjelly.activation_based.neuron", "training a spiking network")
     surrogate = require("spikingjelly.activation_based.surrogate", "training a spiking network")
+    # spikingjelly registers GPU kernels, and torch's CPU build warns at each that it has no Triton for them.
+    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
     node = neuron.LIFNode(
         tau=TAU,
         decay_input=True,
@@ -62,7 +65,7 @@ class Lif(nn.Module):
         spikes = []
         for x in current:
             potential = potential + (x - potential) / TAU
-            spike = cast(Tensor, _Step.apply(potential - V_THRESHOLD))
+            spike = cast(Tensor, _Step.apply(potential - V_THRESHOLD))  # type: ignore[no-untyped-call,unused-ignore]
             potential = potential * (1.0 - spike.detach())
             spikes.append(spike)
         return torch.stack(spikes)
