@@ -7,12 +7,13 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -22,7 +23,7 @@ from ecc_device.device import Device, DeviceConfig
 from ecc_device.events import EVENTS, check_event
 from ecc_device.filters import FILTERS
 from ecc_device.learning.recipes import LEARNERS
-from ecc_device.player import Tally, play, write_results
+from ecc_device.player import Tally, classify, play, read_live, write_results
 from ecc_device.sources import Source, open_source
 from ecc_device.statefolder import default_state
 from ecc_device.store import Store
@@ -31,6 +32,7 @@ from ecc_model.errors import DeviceError, DeviceNotRunning, EccError
 from ecc_model.progress import progress_bar
 
 REPORT_EVERY_S = 1.0
+T = TypeVar("T")
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 ModelOption = Annotated[Path, typer.Option(help="The edge model, e.g. vgg9.pt.")]
@@ -53,6 +55,8 @@ def _device() -> None:
     """Classify on this device, ask the cloud when unsure, learn while charging."""
     level = logging.DEBUG if os.environ.get("ECC_DEBUG") else logging.WARNING
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    if level > logging.DEBUG:
+        logging.getLogger("ecc.link").setLevel(logging.ERROR)  # what matters of it the device's health says, once
 
 
 @app.command(epilog="Example: ecc-device start --model vgg9.pt --source camera:0 --broker mqtt://127.0.0.1:1883")
@@ -85,21 +89,22 @@ def start(
         ca=ca,
         insecure=insecure,
     )
-    stop = _stop_on_signals()
-    with contextlib.closing(open_source(source)) as frames, Device(config) as running:
+    frames = open_source(source)
+    with _stop_on_signals() as stop, Device(config) as running:
+        stop.then(running.stop)
         console.note(f"{device}: {frames.name}, model {running.runtime.model_no}, state in {config.state}")
         tally = _run_live(frames, running, stop, as_json)
     console.note(tables.closing_line(tally))
 
 
-def _run_live(source: Source, device: Device, stop: threading.Event, as_json: bool) -> Tally:
+def _run_live(source: Source, device: Device, stop: _Stop, as_json: bool) -> Tally:
     """Frames at the source's own rate; stamps by the device's clock."""
     tally, clock = Tally(), SystemClock()
     started, reported = clock.monotonic(), clock.monotonic()
-    for frame in source:
+    for frame in read_live(source, stop) if source.live else source:
         if stop.wait(0.0 if source.live else max(0.0, started + frame.time_s - clock.monotonic())):
             break
-        result = device.runtime.classify(_restamped(frame, clock.now()))
+        result = classify(device, replace(frame, time_s=clock.now()), source.name)
         tally.add(result, frame.label)
         if as_json:
             print(json.dumps(result.to_record(), ensure_ascii=False), flush=True)
@@ -143,14 +148,14 @@ def replay(
         ca=ca,
         insecure=insecure,
     )
-    stop = _stop_on_signals()
     clock = VirtualClock()
-    with contextlib.closing(open_source(source)) as frames:
+    with _stop_on_signals() as stop, contextlib.closing(open_source(source)) as frames:
         running = Device(config, clock=clock).start(watch=False)
+        stop.then(running.stop)
         try:
             with progress_bar(f"replaying {frames.name}") as told:
                 steps = iter(range(1, (frames.length or 1) + 1))
-                played = _until(stop, play(frames, running, clock))
+                played = _until(stop, play(frames, running, clock), frames.length)
                 tally = write_results(results, played, lambda: told(next(steps, 1) / (frames.length or 1)))
             summary = tally.summary() | {"model_no": running.runtime.model_no, "counts": running.store.counts()}
             if as_json:
@@ -276,28 +281,53 @@ def _polling(folder: Path, told: Any) -> Iterator[None]:
         thread.join()
 
 
-def _stop_on_signals() -> threading.Event:
-    stop = threading.Event()
+class _Stop(threading.Event):
+    """Set by SIGTERM and SIGINT."""
 
-    def leave(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls: list[Callable[[], None]] = []
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, leave)
-    return stop
+    def then(self, call: Callable[[], None]) -> None:
+        """Call `call` as well, at once if the signal came before."""
+        self._calls.append(call)
+        if self.is_set():
+            call()
+
+    def listen(self, pipe: socket.socket) -> None:
+        """Wait for a signal's number in `pipe`."""
+        if pipe.recv(1):
+            self.set()
+            for call in self._calls:
+                call()
 
 
-def _until(stop: threading.Event, items: Iterator[Any]) -> Iterator[Any]:
-    for item in items:
+@contextlib.contextmanager
+def _stop_on_signals() -> Iterator[_Stop]:
+    """Signals reach `_Stop` on a thread of its own: a handler might wait for a lock that it interrupted."""
+    stop, (reader, writer) = _Stop(), socket.socketpair()
+    writer.setblocking(False)
+    thread = threading.Thread(target=stop.listen, args=(reader,), name="ecc-signals", daemon=True)
+    thread.start()
+    before = signal.set_wakeup_fd(writer.fileno())
+    handlers = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(before)
+        writer.close()
+        thread.join()
+        reader.close()
+
+
+def _until(stop: _Stop, items: Iterator[T], length: int | None) -> Iterator[T]:
+    """The items; `DeviceError` when `stop` came before the last of `length`."""
+    for done, item in enumerate(items, 1):
         yield item
-        if stop.is_set():
-            return
-
-
-def _restamped(frame: Any, now: float) -> Any:
-    from dataclasses import replace
-
-    return replace(frame, time_s=now)
+        if stop.is_set() and done != length:
+            raise DeviceError(f"stopped after {done} of {length} frames; replay again from the start")
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from ecc_device.store import Store, Version
-from ecc_model.errors import ModelError
+from ecc_model.errors import DeviceError, ModelError
 from ecc_model.modelfile import EdgeModel, read_edge
 
 
@@ -65,7 +65,11 @@ def load_version(version: Version, folder: Path) -> EdgeModel:
 
 
 def rollback(store: Store, folder: Path) -> tuple[EdgeModel, int]:
-    """Return to the model before the active one; `DeviceError` when there is none."""
+    """Return to the model before the active one; `DeviceError` when there is none, or it reads other features."""
+    active = store.active_version()
+    earlier = [version for version in store.versions() if version.state == "previous"]
+    if active is not None and earlier and earlier[-1].features_id != active.features_id:
+        raise DeviceError(f"model {earlier[-1].no} came from another factory file; start the device with that --model")
     version = store.rollback()
     return load_version(version, folder), version.no
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import queue
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
@@ -15,9 +17,11 @@ from ecc_device.device import Device
 from ecc_device.frame import Frame
 from ecc_device.results import Result
 from ecc_device.sources import Source
-from ecc_model.errors import DeviceError, FrameError, LinkError, SourceError
+from ecc_model.errors import DeviceError, EccError, FrameError, LinkError, SourceError
 
 KEPT_LATENCIES = 10_000  # the newest; a device runs for weeks
+POLL_S = 0.2  # how soon `stop` is seen while a source waits for its hardware
+CLOSE_S = 1.0  # for a source to close; one that hangs is left to the end of the process
 
 
 def _latencies() -> deque[float]:
@@ -86,6 +90,47 @@ def play(source: Source, device: Device, clock: VirtualClock) -> Iterator[tuple[
     for frame in source:
         clock.advance_to(frame.time_s)
         yield classify(device, frame, source.name), frame.label
+
+
+def read_live(source: Source, stop: threading.Event) -> Iterator[Frame]:
+    """Frames of a live source until `stop`, each read when it is asked for, on a thread that can be left behind."""
+    wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    given: queue.SimpleQueue[Frame | EccError | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        frames = iter(source)
+        try:
+            while wanted.get():
+                given.put(next(frames, None))
+        except EccError as error:
+            given.put(error)
+        finally:
+            given.put(None)
+            source.close()
+
+    reader = threading.Thread(target=read, name="ecc-source", daemon=True)
+    reader.start()
+    try:
+        while (frame := _next(wanted, given, stop)) is not None:
+            yield frame
+    finally:
+        wanted.put(False)
+        reader.join(CLOSE_S)
+
+
+def _next(
+    wanted: queue.SimpleQueue[bool], given: queue.SimpleQueue[Frame | EccError | None], stop: threading.Event
+) -> Frame | None:
+    wanted.put(True)
+    while not stop.is_set():
+        try:
+            found = given.get(timeout=POLL_S)
+        except queue.Empty:
+            continue
+        if isinstance(found, EccError):
+            raise found
+        return found
+    return None
 
 
 def classify(device: Device, frame: Frame, name: str) -> Result:

@@ -81,27 +81,26 @@ class Edge:
             if self._device is not None:
                 raise DeviceError("this Edge is open already; open it once")
             device = Device(self._config, link=self._link)
-            try:
-                device.runtime.on_result(self._submissions.correct)
-                device.start()
-            except BaseException:
-                device.close()
-                raise
+            device.runtime.on_result(self._submissions.correct)
+            self._device = device.start()
             self._submissions.start()
-            self._device = device
         return self
 
     def close(self) -> None:
-        """Classify what still waits, stop the learner, say goodbye, close the store; closing twice is fine."""
+        """Classify the frame that still waits, stop the learner, say goodbye, close the store; twice is fine.
+
+        The cloud is not waited for any more.
+        """
         with self._lock:
-            if self._closed:
-                return
+            device, already = self._device, self._closed
             self._closed = True
+        if device is None or already:
+            return
+        device.stop()
         self._submissions.close()
         with self._inference:
-            device, self._device = self._device, None
-        if device is not None:
-            device.close()
+            self._device = None
+        device.close()
 
     def __enter__(self) -> Edge:
         return self.open()

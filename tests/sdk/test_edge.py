@@ -312,6 +312,19 @@ def test_close_still_classifies_the_frame_that_waits(tmp_path: Path, models: Tin
     assert [result.frame for result in inbox.results] == [last]
 
 
+def test_close_does_not_wait_for_the_cloud(edge: Edge, broker: MemoryBroker) -> None:
+    broker.pause()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(edge.classify, frames(1)[0], PATIENT_MS)
+        while edge.status()["counts"].get("sent", 0) == 0:
+            pass
+        edge.close()
+        result = waiting.result(PATIENCE_S)
+    broker.resume()
+    assert (result.stands, result.why) == ("edge", "deadline")
+    assert result.latency_s < PATIENCE_S
+
+
 def test_a_callback_that_raises_is_logged_once_and_counted(
     tmp_path: Path, models: TinyModels, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -410,8 +423,9 @@ def test_a_late_answer_corrects_the_frame(edge: Edge, broker: MemoryBroker, how:
     corrected = inbox.wait(1 if how == "classify" else 2)[-1]
     assert corrected.cloud is not None
     stands, why = choose(first.edge, corrected.cloud)
-    assert corrected == replace(first, cloud=corrected.cloud, stands=stands, why=why)
-    assert corrected.frame == 0
+    received = corrected.bytes_received
+    assert corrected == replace(first, cloud=corrected.cloud, stands=stands, why=why, bytes_received=received)
+    assert (corrected.frame, received > 0) == (0, True)
     assert edge.status()["counts"]["late"] == 1
 
 

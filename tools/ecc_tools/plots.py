@@ -34,6 +34,16 @@ VARIABLES = {
     EDGE: "edge",
     TARGET: "target",
 }
+# The same for a picture that stands alone, on white.
+PRINTED = {
+    INK: "#1f2430",
+    MUTED: "#8a90a0",
+    GRID: "#e3e6ec",
+    BEFORE: "#8a90a0",
+    AFTER: "#1f6fd1",
+    EDGE: "#d9730d",
+    TARGET: "#c2185b",
+}
 STYLE = {
     "svg.fonttype": "none",
     "font.size": 9,
@@ -66,30 +76,58 @@ def running_mean(values: NDArray[np.bool_], window: int = WINDOW) -> NDArray[np.
 
 def accuracy_over_time(streams: Sequence[Stream]) -> str:
     """Edge and collaborative accuracy, running mean, both streams after one another."""
+    title = f"Accuracy over time, running mean over {WINDOW} frames"
 
     def paint(axes: Sequence[Axes]) -> None:
-        for stream, time_s in _timeline(streams, axes[0]):
-            lines = (("edge alone", stream.edge_right, EDGE), ("edge and cloud", stream.right, AFTER))
-            for label, right, colour in lines:
-                axes[0].plot(time_s, 100 * running_mean(right), color=colour, label=label)
-        axes[0].set_ylabel("accuracy, %")
-        axes[0].set_ylim(top=101)
+        _paint_accuracy(axes[0], streams)
         _legend_below(axes[0])
 
-    return _svg("accuracy", f"Accuracy over time, running mean over {WINDOW} frames", paint)
+    return _svg("accuracy", title, paint)
 
 
 def uploads_over_time(streams: Sequence[Stream]) -> str:
     """Upload rate, running mean, both streams after one another."""
+    title = f"Upload rate over time, running mean over {WINDOW} frames"
 
     def paint(axes: Sequence[Axes]) -> None:
-        for stream, time_s in _timeline(streams, axes[0]):
-            axes[0].plot(time_s, 100 * running_mean(stream.uploaded), color=AFTER, label="upload rate")
-        axes[0].set_ylabel("upload rate, %")
-        axes[0].set_ylim(bottom=0)
+        _paint_uploads(axes[0], streams)
         _legend_below(axes[0])
 
-    return _svg("uploads", f"Upload rate over time, running mean over {WINDOW} frames", paint)
+    return _svg("uploads", title, paint)
+
+
+def overview(streams: Sequence[Stream]) -> str:
+    """Both of the above side by side, as an SVG file of its own."""
+    matplotlib: Any = require("matplotlib", "the demo's report")
+    figures: Any = require("matplotlib.figure", "the demo's report")
+    out = io.StringIO()
+    with matplotlib.rc_context({**STYLE, "svg.fonttype": "path", "svg.hashsalt": "overview"}):
+        figure = figures.Figure(figsize=(2 * WIDTH_IN, 3.0), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        _paint_accuracy(left, streams)
+        _paint_uploads(right, streams)
+        left.legend(*_once(left), loc="lower right")
+        figure.savefig(out, format="svg", facecolor="white", metadata={"Date": None})
+    svg = out.getvalue()
+    for colour, printed in PRINTED.items():
+        svg = svg.replace(colour, printed)
+    return svg
+
+
+def _paint_accuracy(axis: Axes, streams: Sequence[Stream]) -> None:
+    for stream, time_s in _timeline(streams, axis):
+        lines = (("edge alone", stream.edge_right, EDGE), ("edge and cloud", stream.right, AFTER))
+        for label, right, colour in lines:
+            axis.plot(time_s, 100 * running_mean(right), color=colour, label=label)
+    axis.set_ylabel("accuracy, %")
+    axis.set_ylim(top=101)
+
+
+def _paint_uploads(axis: Axes, streams: Sequence[Stream]) -> None:
+    for stream, time_s in _timeline(streams, axis):
+        axis.plot(time_s, 100 * running_mean(stream.uploaded), color=AFTER, label="upload rate")
+    axis.set_ylabel("upload rate, %")
+    axis.set_ylim(bottom=0)
 
 
 def _timeline(streams: Sequence[Stream], axes: Axes) -> Iterator[tuple[Stream, NDArray[np.float64]]]:
@@ -173,11 +211,17 @@ def bytes_bars(forms: Sequence[tuple[str, float]]) -> str:
     return _svg("bytes", "Bytes of one frame on the link", paint, height_in=0.7 + 0.4 * len(forms))
 
 
-def _legend_below(axis: Axes) -> None:
-    """One entry for each name, under the plot where it covers no line."""
+def _once(axis: Axes) -> tuple[list[Any], list[str]]:
+    """Handles and labels for a legend with one entry for each name."""
     handles, labels = axis.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))
-    axis.figure.legend(once.values(), once.keys(), loc="outside lower center", ncols=len(once), columnspacing=1.2)
+    return list(once.values()), list(once)
+
+
+def _legend_below(axis: Axes) -> None:
+    """A legend under the plot, where it covers no line."""
+    handles, labels = _once(axis)
+    axis.figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), columnspacing=1.2)
 
 
 def _svg(

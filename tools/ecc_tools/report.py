@@ -14,6 +14,7 @@ from rich.text import Text
 
 from ecc_model.errors import EccError
 from ecc_tools.demo_data import DemoData
+from ecc_tools.plots import overview
 from ecc_tools.report_page import headline, render
 from ecc_tools.report_record import (
     OURS,
@@ -30,11 +31,12 @@ from ecc_tools.report_record import (
 
 JSON_NAME = "report.json"
 PAGE_NAME = "report.html"
+PICTURE_NAME = "overview.svg"
 SUMMARY_NAME = "summary.json"
 
 
 def write_report(data: DemoData, folder: Path) -> None:
-    """Write report.json and report.html into `folder`, which is made where it is missing.
+    """Write report.json, report.html and overview.svg into `folder`, which is made where it is missing.
 
     `EccError` when `data.report` breaks the contract of docs/report.md; nothing is written then.
     """
@@ -43,6 +45,7 @@ def write_report(data: DemoData, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / JSON_NAME).write_text(record, encoding="utf-8")
     (folder / PAGE_NAME).write_text(page, encoding="utf-8")
+    (folder / PICTURE_NAME).write_text(overview(data.streams), encoding="utf-8")
 
 
 def print_table(data: DemoData, console: Console, folder: Path) -> None:

@@ -112,7 +112,9 @@ def test_rows_that_were_turned_down_are_not_learnt_again(device, models):
 
 def test_a_model_on_trial_when_the_device_died_is_turned_down(device, models):
     store, _, _, folder = device
-    store.add_version(file="x.pt", sha256="0", features_id=bytes(32), parent=1, figures={"rows": 7, "last_row": 9}, time_s=0.0)
+    store.add_version(
+        file="x.pt", sha256="0", features_id=bytes(32), parent=1, figures={"rows": 7, "last_row": 9}, time_s=0.0
+    )
     store.begin_trial(2)
     _, no = open_active(models.edge, store, folder, 0.0)
     assert no == 1
@@ -135,6 +137,11 @@ def test_another_factory_model_replaces_what_was_learnt_from_the_first(device, m
     other = write_tiny_models(tmp_path / "other", seed=5)
     model, no = open_active(other.edge, store, folder, 0.0)
     assert (no, model.program.features_id) == (2, other.program.features_id)
+    assert store.active_version().no == 2
+    with pytest.raises(
+        DeviceError, match=r"^model 1 came from another factory file; start the device with that --model$"
+    ):
+        rollback(store, folder)
     assert store.active_version().no == 2
 
 
