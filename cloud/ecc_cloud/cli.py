@@ -50,7 +50,7 @@ def start(
     if stats is not None and not stats.absolute().parent.is_dir():
         raise typer.BadParameter(f"there is no folder {stats.absolute().parent}", param_hint="--stats")
     link = MqttLink(broker, f"ecc-cloud-{secrets.token_hex(4)}", insecure=insecure, ca_file=ca)
-    link.on_connection(lambda connected: None if connected else console.note(f"{link.problem}; trying again"))
+    link.on_connection(lambda _: console.note(f"{link.problem}; trying again") if link.problem else None)
     require("torch", "the cloud worker")
     from ecc_cloud.model import CloudModel
     from ecc_cloud.worker import Worker

@@ -55,8 +55,6 @@ def _device() -> None:
     """Classify on this device, ask the cloud when unsure, learn while charging."""
     level = logging.DEBUG if os.environ.get("ECC_DEBUG") else logging.WARNING
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
-    if level > logging.DEBUG:
-        logging.getLogger("ecc.link").setLevel(logging.ERROR)  # what matters of it the device's health says, once
 
 
 @app.command(epilog="Example: ecc-device start --model vgg9.pt --source camera:0 --broker mqtt://127.0.0.1:1883")

@@ -292,11 +292,11 @@ class Offload:
         with self._lock:
             ticket = self._tickets.pop(reply.id, None)
             asked = reply.id in self._asked
-            if answer is not None:
-                self._asked.pop(reply.id, None)  # a refused row stays asked for: again after RESEND_S, not at once
         try:
             if answer is not None:
                 self._answered(reply, answer, ticket, len(message.payload))
+                with self._lock:  # a row that was refused or not stored stays: asked again after RESEND_S, not at once
+                    self._asked.pop(reply.id, None)
             elif asked or reply.id == 0:
                 self._refused(reply, ticket)
             else:

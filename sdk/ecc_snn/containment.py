@@ -37,4 +37,4 @@ class Contained:
                 error if known else repr(error),
                 exc_info=None if known else error,
             )
-        return True
+        return isinstance(error, Exception)

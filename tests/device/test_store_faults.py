@@ -167,23 +167,6 @@ def check_stream(folder: Path, done: subprocess.CompletedProcess[str], reason: s
         assert store.drops() == {reason: len(lost)}
 
 
-@pytest.fixture
-def small_disk() -> Iterator[Callable[[str], list[str]]]:
-    """Wraps a shell command so that `$D` is a file system of 4 MiB of its own."""
-    with tempfile.TemporaryDirectory() as mount:
-
-        def wrap(shell: str) -> list[str]:
-            return ["unshare", "-rm", "sh", "-c", f"D={mount}; mount -t tmpfs -o size=4m tmpfs $D && {shell}"]
-
-        try:
-            possible = subprocess.run(wrap("true"), capture_output=True, check=False).returncode == 0
-        except FileNotFoundError:
-            possible = False
-        if not possible:
-            pytest.skip("unshare cannot mount a file system of its own here")
-        yield wrap
-
-
 def fill(folder: Path) -> list[int]:
     with Store.open(folder) as store:
         return [store.add(float(k), FEATURES, bytes([k % 256]) * 64, "a") for k in range(500)]
