@@ -8,7 +8,7 @@ READY := .venv/.ready
 PIP_INSTALL := -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-core check format reference clean
+.PHONY: help demo example test test-slow test-core check format reference clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY) ## The whole loop on real digits; report in runs/demo
 	$(BIN)/ecc-tools demo --out runs/demo $(foreach seed,$(SEEDS),--seed $(seed))
+
+example: $(READY) ## A robot's loop on the demo's models (after `make demo`)
+	$(BIN)/python examples/01_robot_loop.py --frames 50
 
 test: $(READY) ## All tests but the slow ones
 	$(BIN)/python -m pytest -m 'not slow'

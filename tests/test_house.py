@@ -287,7 +287,7 @@ def test_no_file_names_a_machine_or_a_package_index() -> None:
 
 def test_local_links_of_the_documents_lead_somewhere() -> None:
     wrong = []
-    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
             if not (path.parent / target).exists():
                 wrong.append(f"{place(path)} links to {target}")

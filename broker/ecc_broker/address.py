@@ -70,4 +70,4 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_file)
     except OSError as exc:
-        raise LinkError(f"{ca_file}: not a file of certificates ({exc.strerror or exc}); check --ca-file") from exc
+        raise LinkError(f"{ca_file}: not a file of certificates ({exc.strerror or exc}); check --ca") from exc

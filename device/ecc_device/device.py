@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -25,7 +26,7 @@ from ecc_device.offload import Offload
 from ecc_device.power import LinkWatcher, PowerWatcher, Watch
 from ecc_device.runtime import Runtime
 from ecc_device.store import DEFAULT_MAX_BYTES, Store
-from ecc_model.errors import DeviceError, WireError
+from ecc_model.errors import DeviceError, LinkError, WireError
 from ecc_model.modelfile import EdgeModel
 
 SENDS = ("features", "frames")
@@ -241,7 +242,10 @@ class Device:
         if self.link is not None and self.link.connected:
             line = "".join(c if c.isprintable() else " " for c in detail)[:MAX_DETAIL]
             event = messages.Event(kind, self.clock.now(), line)
-            self.link.publish(self._topic("event"), messages.encode(event), expiry_s=topics.BY_NAME["event"].expiry_s)
+            with contextlib.suppress(LinkError):  # a broker that takes nothing of this size: no reason to stop a frame
+                self.link.publish(
+                    self._topic("event"), messages.encode(event), expiry_s=topics.BY_NAME["event"].expiry_s
+                )
 
     def _tell_update(self, accepted: bool, reason: str) -> None:
         self._publish_event("update", f"{'accepted' if accepted else 'not made'}: {reason}")

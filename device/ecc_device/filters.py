@@ -28,6 +28,8 @@ from ecc_model.errors import DeviceError
 ALWAYS = 2.0  # thresholds lie in [0, 1], and a frame is ambiguous when its score is above
 NEVER = -1.0
 
+FITTED = ("energy", "margin", "max-prob", "random")  # their thresholds are fitted on the guard set
+
 Measure = Callable[[Sequence[float], float, Sequence[float]], float]
 """(logits, temperature, probabilities) -> score."""
 

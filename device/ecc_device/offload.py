@@ -23,12 +23,13 @@ from ecc_device.store import Row, Store
 from ecc_model import bits
 from ecc_model.bits import Spikes
 from ecc_model.errors import IncompatibleFeatures, LinkError, StoreError, WireError
-from ecc_model.frames import Pixels
+from ecc_model.frames import Pixels, fit
 from ecc_model.modelfile import labels_id
 
 MAX_LOGIT = 1e4  # beyond it a worker is broken or hostile
 BACKLOG_WINDOW = 8  # rows without an answer that are asked for at the same time
 KEPT_LABEL_LISTS = 4  # of workers that came and went; more are nobody's
+MAX_REJECTED = 256  # rows; a worker that refuses so many is not asked any more
 RESEND_S = 30.0  # a row is asked again at most this often
 
 
@@ -72,6 +73,8 @@ class Offload:
         self._send = send
         self._lock = threading.Lock()
         self._tickets: dict[int, Ticket] = {}
+        self._held: set[int] = set()  # rows of frames that are being classified
+        self._rejected: set[int] = set()  # rows that the present workers call bad requests
         self._asked: dict[int, float] = {}  # row -> when, for rows that still wait
         self._labels: dict[bytes, tuple[str, ...]] = {}
         self._labels_kept: bytes | None = None  # the list that the store was told last
@@ -132,11 +135,16 @@ class Offload:
             ticket.done.set()
 
     def add(self, time_s: float, features_id: bytes, packed: bytes, edge_label: str) -> int:
-        """`Store.add` for a row that its frame asks about: until `ask` said otherwise, it is no backlog."""
+        """`Store.add` for a row that its frame asks about: until `release`, it is no backlog."""
         with self._lock:
             row = self._store.add(time_s, features_id, packed, edge_label)
-            self._asked[row] = self._clock.monotonic()
+            self._held.add(row)
             return row
+
+    def release(self, row: int) -> None:
+        """The row's frame has its result."""
+        with self._lock:
+            self._held.discard(row)
 
     def ask(self, row: int, split: Spikes, frame: Pixels, budget_s: float | None) -> Ticket | str:
         """Send one frame's request; the ticket to wait on, or the reason why it was not sent.
@@ -161,7 +169,7 @@ class Offload:
 
     def _send_request(self, row: int, split: Spikes, frame: Pixels, budget_s: float | None) -> Ticket | None:
         if self._send == "frames":
-            name, request = "frame", _frame_request(row, frame, _budget_ms(budget_s))
+            name, request = "frame", _frame_request(row, fit(frame, self._engine.program.input), _budget_ms(budget_s))
         else:
             name, request = "features", _features_request(self._engine, row, split, _budget_ms(budget_s))
         ticket = Ticket(row, len(request), patient=budget_s is None)
@@ -179,8 +187,11 @@ class Offload:
                 ticket.done.wait()  # the answer came at the very deadline and is being stored
 
     def drain(self) -> None:
-        """Ask for rows without an answer, oldest first, a few at a time; called whenever something may have changed."""
-        if self.obstacle is not None:
+        """Ask for rows without an answer, oldest first, a few at a time; called whenever something may have changed.
+
+        Rows are spikes: workers that read frames alone are not asked.
+        """
+        if self.obstacle is not None or self._read is None or self._features_id[:4] not in self._read:
             return
         rows: list[Row] = []
         try:
@@ -204,8 +215,9 @@ class Offload:
             if free <= 0:
                 return []
             # Rows under way are the oldest in most cases: look past them.
-            waiting = self._store.waiting(BACKLOG_WINDOW + len(self._asked), self._features_id)
-            rows = [row for row in waiting if row.id not in self._asked][:free]
+            passed_over = self._asked.keys() | self._held | self._rejected
+            waiting = self._store.waiting(BACKLOG_WINDOW + len(passed_over), self._features_id)
+            rows = [row for row in waiting if row.id not in passed_over][:free]
             self._asked.update((row.id, now) for row in rows)
             return rows
 
@@ -233,7 +245,7 @@ class Offload:
     def _on_connection(self, connected: bool) -> None:
         if connected:
             self._health.clear("offline")
-            self._ask_anew()
+            self.drain()  # what is retained may have come before this call
         elif not self._closed.is_set():
             self._worker.clear()  # whoever comes back with the link announces itself again
             self._health.say("offline", f"{self._link.problem or 'the connection is lost'}; working alone")
@@ -241,8 +253,8 @@ class Offload:
     def _on_labels(self, message: Message) -> None:
         try:
             said = messages.decode(messages.Labels, message.payload)
-            if labels_id(said.names) != said.labels_id:
-                raise WireError("a label list whose labels_id is not that of its names")
+            if labels_id(said.names) != said.labels_id or len(set(said.names)) != len(said.names):
+                raise WireError("a label list whose labels_id is not that of its names, or with a name twice")
         except WireError as error:
             self._store.count("bad-labels")
             self._health.say("worker", f"{error}; check who publishes on {message.topic}")
@@ -256,10 +268,13 @@ class Offload:
         """Our features with those that the workers read."""
         if self._read is None or self._closed.is_set():
             return
-        if self._features_id[:4] in self._read:
+        with self._lock:
+            self._rejected.clear()
+        if self._send == "frames" or self._features_id[:4] in self._read:
             self._health.clear("incompatible")
+            self._end_lost()  # before anybody hears of the worker: what is asked from then on is not lost
             self._worker.set()
-            self._ask_anew()
+            self.drain()
         else:
             self._incompatible([name.hex() for name in self._read])
 
@@ -267,21 +282,20 @@ class Offload:
         self._worker.clear()
         self._health.say("incompatible", str(IncompatibleFeatures(self._features_id[:4].hex(), read)))
 
-    def _ask_anew(self) -> None:
-        """A connection or a worker is new: what was asked before may never have arrived."""
-        if self.obstacle is not None:
-            return
+    def _end_lost(self) -> None:
+        """A worker is new: what was asked before may never have arrived."""
         with self._lock:
             lost = [ticket for ticket in self._tickets.values() if ticket.patient]
             for ticket in lost:
                 del self._tickets[ticket.row]
             self._asked = {row: when for row, when in self._asked.items() if row in self._tickets}
-            self._asked |= {ticket.row: self._clock.monotonic() for ticket in lost}
         for ticket in lost:
             ticket.done.set()
-        self.drain()
 
     def _on_reply(self, message: Message) -> None:
+        if message.retained:  # no worker retains one
+            self._store.count("bad-reply")
+            return
         try:
             reply = messages.decode(messages.Reply, message.payload)
             answer = None if reply.refusal else self._checked(reply)
@@ -293,11 +307,11 @@ class Offload:
             ticket = self._tickets.pop(reply.id, None)
             asked = reply.id in self._asked
         try:
-            if answer is not None:
+            if answer is not None and (asked or ticket is not None or self._was_sent(reply.id)):
                 self._answered(reply, answer, ticket, len(message.payload))
                 with self._lock:  # a row that was refused or not stored stays: asked again after RESEND_S, not at once
                     self._asked.pop(reply.id, None)
-            elif asked or reply.id == 0:
+            elif answer is None and (asked or reply.id == 0):
                 self._refused(reply, ticket)
             else:
                 self._store.count("answers-unknown")
@@ -307,6 +321,11 @@ class Offload:
             if ticket is not None:
                 ticket.done.set()
         self.drain()
+
+    def _was_sent(self, row_id: int) -> bool:
+        """Whether an answer to the row may be meant for us; the store counts those to rows that are gone."""
+        row = self._store.row(row_id)
+        return row is None or row.sent > 0 or row.state != "waiting"
 
     def _checked(self, reply: messages.Reply) -> Answer:
         labels = self._labels.get(reply.labels_id)
@@ -324,9 +343,12 @@ class Offload:
         if reply.reason == "unknown-features":
             self._incompatible(["others"])
         elif reply.reason == "bad-request" and reply.id:
-            row = self._store.row(reply.id)
-            if row is not None and row.state == "waiting":
-                self._store.drop_row(reply.id, "refused-bad-request")  # it would be refused each time
+            with self._lock:
+                self._rejected.add(reply.id)  # it would be refused each time, until another worker is there
+                unfit = len(self._rejected) >= MAX_REJECTED
+            if unfit:
+                self._worker.clear()
+                self._health.say("worker", f"{MAX_REJECTED} requests refused as bad; check ecc-cloud and restart it")
 
     def _answered(self, reply: messages.Reply, answer: Answer, ticket: Ticket | None, size: int) -> None:
         if ticket is not None:  # it gets its answer even where the disk does not
@@ -351,10 +373,9 @@ def _features_request(engine: Engine, row: int, split: Spikes, budget_ms: int) -
 
 
 def _frame_request(row: int, frame: Pixels, budget_ms: int) -> bytes:
-    pixels = frame if frame.ndim != 2 else frame[:, :, None]
-    steps = pixels.shape[0] if pixels.ndim == 4 else 0
-    height, width, channels = pixels.shape[-3:]
-    packed = codec.encode_pixels(np.ascontiguousarray(pixels))
+    steps = frame.shape[0] if frame.ndim == 4 else 0
+    height, width, channels = frame.shape[-3:]
+    packed = codec.encode_pixels(frame)
     return messages.encode(messages.FrameRequest(row, budget_ms, steps, height, width, channels, packed))
 
 

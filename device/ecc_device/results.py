@@ -85,7 +85,7 @@ class Result:
         return self.score > self.threshold
 
     def to_record(self) -> dict[str, Any]:
-        """For JSON: everything that a replay repeats to the last bit."""
+        """For JSON: everything that a replay repeats to the last bit, whatever the buffer held before it."""
         return {
             "frame": self.frame,
             "time_s": self.time_s,
@@ -96,9 +96,7 @@ class Result:
             "threshold": self.threshold,
             "edge": _record(self.edge),
             "cloud": None if self.cloud is None else _record(self.cloud),
-            "row": self.row,
-            "bytes_sent": self.bytes_sent,
-            "bytes_received": self.bytes_received,
+            "uploaded": self.bytes_sent > 0,
             "model_no": self.model_no,
         }
 

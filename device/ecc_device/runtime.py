@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ecc_device.calibration import filter_threshold
 from ecc_device.clock import Clock
 from ecc_device.engine import Engine, NumpyEngine
 from ecc_device.events import Health, check_event
@@ -34,6 +35,12 @@ class _Active:
     model: EdgeModel
     engine: Engine
     no: int
+    threshold: float
+
+
+def _activate(model: EdgeModel, no: int, filter_: Filter) -> _Active:
+    engine = NumpyEngine(model.program)
+    return _Active(model, engine, no, filter_threshold(filter_, engine, model))
 
 
 class Runtime:
@@ -55,7 +62,7 @@ class Runtime:
         deadline_s: float,
         patience_s: float | None = None,
     ) -> None:
-        self._active = _Active(model, NumpyEngine(model.program), no)
+        self._active = _activate(model, no, filter_)
         self._store, self._filter, self._clock, self._health = store, filter_, clock, health
         self._deadline_s, self._patience_s = deadline_s, patience_s
         self._offload: Offload | None = None
@@ -101,7 +108,7 @@ class Runtime:
 
     def swap(self, model: EdgeModel, no: int) -> None:
         """Answer with another model from the next frame on."""
-        self._active = _Active(model, NumpyEngine(model.program), no)
+        self._active = _activate(model, no, self._filter)
 
     def status(self) -> dict[str, Any]:
         """Frames and uploads since the start, model and health."""
@@ -113,7 +120,7 @@ class Runtime:
             "labels": list(model.labels),
             "features_id": model.program.features_id,
             "temperature": model.temperature,
-            "threshold": model.threshold,
+            "threshold": self._active.threshold,
             "health": self._health.current(),
         }
 
@@ -134,7 +141,7 @@ class Runtime:
             stands="edge",
             why="confident",
             score=score,
-            threshold=active.model.threshold,
+            threshold=active.threshold,
             row=None,
             bytes_sent=0,
             bytes_received=0,
@@ -167,6 +174,14 @@ class Runtime:
         if offload is None:
             return replace(result, why="offline")
         self._remember(row, result)
+        try:
+            return self._ask_about(offload, row, result, frame, split, active, until_s)
+        finally:
+            offload.release(row)
+
+    def _ask_about(
+        self, offload: Offload, row: int, result: Result, frame: Frame, split: Spikes, active: _Active, until_s: float
+    ) -> Result:
         offload.use(active.engine)
         if self._patience_s is None:
             budget_s = max(0.0, until_s - time.monotonic())

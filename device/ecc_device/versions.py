@@ -73,10 +73,14 @@ class VersionTable:
     def confirm(self, no: int, learnt_row_ids: Iterable[int] = ()) -> None:
         """Make trial `no` the active version, the active one a previous one, and its rows learnt: all or nothing.
 
-        Ids of rows that are gone or never answered are passed over.
+        Ids of rows that are gone or never answered are passed over. `DeviceError` when `no` was learnt from a
+        version that is not active any more.
         """
         with self._database.write() as db:
             _require_state(db, no, "trial")
+            parent = db.execute("SELECT parent FROM versions WHERE no = ?", (no,)).fetchone()[0]
+            if parent is not None:
+                _require_state(db, parent, "active")
             db.execute("UPDATE versions SET state = 'previous' WHERE state = 'active'")
             _set_state(db, no, "active")
             db.executemany(

@@ -82,7 +82,7 @@ def test_ca_file_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(LinkError, match=r"ca\.pem: not a file of certificates \(No such file or directory\)"):
         MqttLink("mqtts://broker.example", "robot-1", ca_file=missing)
     missing.write_text("nothing")
-    with pytest.raises(LinkError, match=r"ca\.pem: not a file of certificates \(.*\); check --ca-file"):
+    with pytest.raises(LinkError, match=r"ca\.pem: not a file of certificates \(.*\); check --ca"):
         MqttLink("mqtts://broker.example", "robot-1", ca_file=missing)
 
 

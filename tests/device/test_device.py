@@ -166,21 +166,21 @@ def test_the_site_hears_of_new_health_in_one_printable_line(world: World) -> Non
 
 
 def test_status_and_control_socket_agree(world: World) -> None:
-    device = world.device(device="robot-1")
+    device = world.device()
     device.runtime.classify(FRAME)
-    world.worker.script = lambda request: []
+    world.settle(device)
     status = control.ask(device.config.state, "status")
     assert status == device.status()
     wanted = {
         "frames": 1,
         "uploads": 1,
         "model_no": 1,
-        "device": "robot-1",
+        "device": "device",
         "site": "default",
         "connected": True,
         "worker": True,
         "drops": {},
-        "counts": {"sent": 1},
+        "counts": {"answered": 1, "sent": 1},
         "health": {},
         "link": {},
     }

@@ -152,3 +152,14 @@ def test_steps_out_of_order_are_refused(store: Store) -> None:
     store.confirm(no, [])
     with pytest.raises(DeviceError, match=r"^model 1 is active, not candidate or trial; "):
         store.reject(no, {})
+
+
+def test_a_model_learnt_from_one_that_was_rolled_back_is_not_confirmed(store: Store) -> None:
+    first = activate(store)
+    second = activate(store, parent=first)
+    new = candidate(store, parent=second)
+    store.begin_trial(new)
+    store.rollback()
+    with pytest.raises(DeviceError, match=r"^model 2 is rolled-back, not active; `ecc-device status` lists them$"):
+        store.confirm(new)
+    assert states(store) == ["active", "rolled-back", "trial"]

@@ -201,20 +201,6 @@ def test_a_deadline_of_zero_does_not_wait_for_the_cloud(edge: Edge, broker: Memo
     assert edge.classify(frames(1)[0], deadline_ms=PATIENT_MS).cloud is not None
 
 
-def test_the_deadline_of_the_constructor_is_that_of_every_frame(
-    tmp_path: Path, unsure: TinyModels, broker: MemoryBroker
-) -> None:
-    inbox = Inbox()
-    with Edge(unsure.edge, state=tmp_path / "state", deadline_ms=0, link=MemoryLink(broker, "device")) as edge:
-        await_worker(edge)
-        edge.on_result(inbox)
-        broker.pause()
-        assert edge.classify(frames(1)[0]).why == "deadline"
-        edge.submit(frames(1)[0])
-        assert inbox.wait(1)[0].why == "deadline"
-        broker.resume()
-
-
 class HandClock:
     """Stands still until it is set; says when it was read."""
 
@@ -225,6 +211,20 @@ class HandClock:
     def monotonic(self) -> float:
         self.read.release()
         return self.now_s
+
+
+def test_the_deadline_of_the_constructor_is_that_of_every_frame(
+    tmp_path: Path, models: TinyModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+    monkeypatch.setattr("ecc_snn.edge.time", HandClock())
+    with Edge(models.edge, state=tmp_path / "state", deadline_ms=250) as edge:
+        assert edge._device is not None
+        monkeypatch.setattr(edge._device.runtime, "classify", lambda _, deadline_s: given.append(deadline_s))
+        edge.classify(frames(1)[0])
+        edge.submit(frames(1)[0])
+        edge.classify(frames(1)[0], deadline_ms=0)
+    assert sorted(given) == [0.0, 0.25, 0.25]
 
 
 def test_time_spent_behind_other_threads_counts_against_the_deadline(
@@ -563,6 +563,33 @@ def test_close_while_other_threads_classify(edge: Edge) -> None:
     for thread in threads:
         thread.join(PATIENCE_S)
     assert texts == ["this Edge is closed; make a new one"] * 3
+
+
+def test_close_waits_for_the_frame_that_is_being_classified(
+    tmp_path: Path, models: TinyModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, go_on, closed = threading.Event(), threading.Event(), threading.Event()
+    edge = Edge(models.edge, state=tmp_path / "state").open()
+    device = edge._device
+    assert device is not None
+    close, classify = device.close, device.runtime.classify
+
+    def slow(frame: Frame, deadline_s: float) -> Result:
+        inside.set()
+        assert go_on.wait(PATIENCE_S)
+        return classify(frame, deadline_s)
+
+    monkeypatch.setattr(device.runtime, "classify", slow)
+    monkeypatch.setattr(device, "close", lambda: (closed.set(), close()))
+    with ThreadPoolExecutor(2) as pool:
+        classified = pool.submit(edge.classify, frames(1)[0])
+        assert inside.wait(PATIENCE_S)
+        closing = pool.submit(edge.close)
+        assert not closed.wait(0.2)
+        go_on.set()
+        assert classified.result(PATIENCE_S).frame == 0
+        closing.result(PATIENCE_S)
+    assert closed.is_set()
 
 
 # ---- errors ----

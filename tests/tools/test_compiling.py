@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from ecc_device.sources import save_npz
-from ecc_model.errors import CompileError, ModelCorrupt, ModelNotFound, SourceError
+from ecc_model.errors import CompileError, ModelCorrupt, ModelError, ModelNotFound, SourceError
 from ecc_model.modelfile import read_edge
 from ecc_model.nets.quantize import compile_network
-from ecc_tools.compiling import choose_guard, compare, load_plain, load_validation
+from ecc_tools.compiling import choose_guard, compare, load_plain, load_validation, write_model
 from ecc_tools.processes import find
 from support.models import CONFIG, DIGITS, lively_network
 
@@ -86,3 +86,33 @@ def test_the_command_writes_a_model_that_a_device_reads(tmp_path, checkpoint):
     assert told["features_id"] == model.program.features_id
     assert model.labels == DIGITS[:6]
     assert 0.5 < told["agreement"] < 1.0
+
+
+def test_a_folder_is_no_checkpoint(tmp_path):
+    with pytest.raises(ModelNotFound, match=r": no such model file"):
+        load_plain(tmp_path, (16, 16, 1), steps=2)
+
+
+def test_names_that_the_network_has_no_output_for(tmp_path, checkpoint):
+    net = load_plain(checkpoint, (16, 16, 1), steps=2)
+    with pytest.raises(CompileError) as refused:
+        write_model(tmp_path / "vgg9.pt", net, FRAMES, LABELS, DIGITS, {})
+    assert str(refused.value) == (
+        "10 names and labels 0 to 5 for a network of 6 classes; give validation frames of just these classes"
+    )
+
+
+def test_frames_with_time_steps_do_not_calibrate(tmp_path):
+    save_npz(tmp_path / "steps.npz", np.repeat(FRAMES[:4, None], 2, axis=1), labels=LABELS[:4], names=DIGITS[:6])
+    with pytest.raises(SourceError, match=r"steps\.npz: labelled still frames are needed to calibrate"):
+        load_validation(str(tmp_path / "steps.npz"))
+
+
+@pytest.mark.parametrize("out", ["taken", "file/vgg9.pt"])
+def test_a_place_that_cannot_be_written_is_named(tmp_path, checkpoint, out):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "file").write_text("")
+    net = load_plain(checkpoint, (16, 16, 1), steps=2)
+    with pytest.raises(ModelError, match=rf"{out}: cannot be written \(.*\); choose another place for it$"):
+        write_model(tmp_path / out, net, FRAMES, LABELS, DIGITS[:6], {})
+    assert not (tmp_path / "taken.partial").exists()

@@ -54,3 +54,14 @@ def test_a_command_that_is_not_installed(monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ProgramFailed, match=r"^ecc-nothing is not installed beside .*; install with: pip install"):
         processes.find("ecc-nothing")
+
+
+def test_a_program_gets_to_end_its_own_children(script, tmp_path):
+    command = script(
+        "import pathlib, signal, sys\n"
+        f"signal.signal(signal.SIGTERM, lambda *_: sys.exit(pathlib.Path({str(tmp_path / 'left')!r}).touch()))\n"
+        "print('{}', flush=True)\nsignal.pause()"
+    )
+    with processes.running(command, tmp_path / "log") as program:
+        program.read_json()
+    assert (tmp_path / "left").exists()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +10,7 @@ import typer
 
 from ecc_model import console
 from ecc_model.errors import EccError
+from ecc_model.optional import require
 from ecc_model.progress import progress_bar
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -26,20 +27,23 @@ def _tools() -> None:
 
 @app.command(epilog="Example: ecc-tools demo --out runs/demo --seed 0 --seed 1 --seed 2")
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for models, streams and the report; emptied first.")] = Path(
-        "runs/demo"
-    ),
-    seed: Annotated[list[int], typer.Option(help="Seed of data split and training; several make a summary.")] = [0],  # noqa: B006
+    out: Annotated[
+        Path, typer.Option(help="Folder for models, streams and report; replaces an earlier demo's.")
+    ] = Path("runs/demo"),
+    seed: Annotated[list[int], typer.Option(min=0, help="Seed of data and training; several make a summary.")] = [0],  # noqa: B006
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Train, run and teach the whole system on scikit-learn's digits, as separate processes, and report."""
     from rich.console import Console
 
+    for package in ("sklearn", "torch"):
+        require(package, "the demo")
     from ecc_tools.demo import run_demo
     from ecc_tools.report import print_summary, print_table, write_report, write_summary
     from ecc_tools.report_record import complete
     from ecc_tools.stages import stages
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # unwinds, so that no broker or worker is left behind
     terminal, reports = Console(stderr=as_json), []
     kept = True
     for index, number in enumerate(seed):
@@ -56,7 +60,7 @@ def demo(
     if as_json:
         console.print_json(reports if len(reports) > 1 else reports[0])
     if not kept:
-        raise DemoFailed("a check above was not kept; run again with another --seed, and report what you saw")
+        raise DemoFailed("a check above was not kept; report.html shows by how much")
 
 
 @app.command(name="compile", epilog="Example: ecc-tools compile net.pt --data validation.npz --steps 2 --out vgg9.pt")
@@ -68,6 +72,7 @@ def compile_(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Make a device's model file: integer weights, calibration and guard set from validation frames."""
+    require("torch", "compiling a network")
     from ecc_tools.compiling import compare, load_plain, load_validation, write_model
 
     frames, labels, names = load_validation(data)
@@ -75,7 +80,7 @@ def compile_(
     program = write_model(out, net, frames, labels, names, {"made-by": "ecc-tools compile", "from": checkpoint.name})
     agreement = compare(net, program, frames, labels)
     if as_json:
-        print(json.dumps({"model": str(out), "features_id": program.features_id} | vars(agreement), indent=2))
+        console.print_json({"model": str(out), "features_id": program.features_id} | vars(agreement))
     else:
         print(f"{out}: {agreement}; features {program.features_id[:8]}")
 

@@ -56,7 +56,10 @@ def write_model(
 ) -> Program:
     """Compile `net`, calibrate it and choose its guard set on validation frames (N, H, W, C), and write `path`."""
     if labels.min() < 0 or labels.max() >= net.config.classes or len(names) != net.config.classes:
-        raise CompileError(f"labels {labels.min()} to {labels.max()} for {net.config.classes} classes")
+        raise CompileError(
+            f"{len(names)} names and labels {labels.min()} to {labels.max()} for a network of {net.config.classes} "
+            "classes; give validation frames of just these classes"
+        )
     program = compile_network(net)
     guard = choose_guard(program, frames, labels)
     temperature, threshold = calibrate(program, frames, labels)
@@ -132,11 +135,13 @@ def compare(net: SpikingVgg9, program: Program, frames: Pixels, labels: Labels) 
     )
 
 
-def load_plain(checkpoint: Path, frame: tuple[int, ...], steps: int, code_stride: int = 1) -> SpikingVgg9:
-    """The network of a plain state dict; its sizes are read off the weights. frame: (H, W, C).
+def load_plain(checkpoint: Path, frame: tuple[int, ...], steps: int) -> SpikingVgg9:
+    """The network of a plain state dict, with an encoder of stride 1; its sizes are read off the weights.
 
-    `ModelCorrupt` when the checkpoint holds something else.
+    frame: (H, W, C). `ModelNotFound` when there is no such file, `ModelCorrupt` when it holds something else.
     """
+    if checkpoint.is_dir():
+        raise ModelNotFound(checkpoint)
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         head = [name for name in state if name.startswith("head.") and name.endswith("conv.weight")]
@@ -152,7 +157,6 @@ def load_plain(checkpoint: Path, frame: tuple[int, ...], steps: int, code_stride
             classes=classes,
             split=split,
             code_channels=state["encoder.0.conv.weight"].shape[0],
-            code_stride=code_stride,
         )
         net = SpikingVgg9(config, Lif)
         net.load_state_dict(state)
@@ -171,6 +175,8 @@ def load_validation(spec: str) -> tuple[Pixels, Labels, tuple[str, ...]]:
             raise SourceError(f"{spec}: frames without labels cannot calibrate a model; give a source with labels")
         names = tuple(source.labels)
         shown = [(frame.pixels, names.index(frame.label)) for frame in source if frame.label is not None]
+    if {pixels.ndim for pixels, _ in shown} != {3}:
+        raise SourceError(f"{spec}: labelled still frames are needed to calibrate, not frames with time steps or none")
     if len({pixels.shape for pixels, _ in shown}) != 1:
         raise SourceError(f"{spec}: frames of one size are needed here; make an .npz of them")
     return np.stack([pixels for pixels, _ in shown]), np.array([label for _, label in shown], np.int64), names

@@ -20,13 +20,16 @@ import numpy as np
 from ecc_device.learning.candidate import teach
 from ecc_device.learning.job import assemble
 from ecc_device.store import Store
+from ecc_model.errors import EccError
 from ecc_model.frames import Pixels
 from ecc_model.modelfile import read_edge
 from ecc_tools import processes
 from ecc_tools.collaboration import Answers, Frames, curve, learner_row, uploads_needed
 from ecc_tools.demo_data import DemoData, Example, LearnerRow, Stream
 from ecc_tools.digits import KNOWN, NAMES, Part
-from ecc_tools.setup_stage import Setup, Stage, set_up
+from ecc_tools.report_record import fewer
+from ecc_tools.setup_stage import Setup, set_up
+from ecc_tools.stages import Stage
 
 EXAMPLES = 12
 NEEDED_GAIN_POINTS = 25.0
@@ -35,7 +38,16 @@ MAX_LOSS_POINTS = 3.0
 MAX_COLLAB_DEFICIT_POINTS = 1.0
 MAX_BODY_BYTES = 32
 MIN_AGREEMENT, MAX_INTEGER_GAP_POINTS = 0.98, 0.5
+# what a run leaves in its folder, which the next run empties
+WRITTEN = (
+    *("vgg9.pt", "cloud.pt", "first.npz", "second.npz", "first.jsonl", "second.jsonl", "state", "broker"),
+    *("broker.log", "worker.log", "device.log", "report.json", "report.html", "overview.svg", "summary.json"),
+)
 PACKAGES = ("ecc-snn", "torch", "spikingjelly", "numpy", "paho-mqtt", "msgspec", "scikit-learn")
+
+
+class DemoRefused(EccError):
+    """A demo that cannot run here, or whose device made no update to report on."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +64,7 @@ class Run:
 def run_demo(folder: Path, seed: int, stage: Stage) -> DemoData:
     """Run everything into `folder` (emptied first) and return what was measured."""
     started = time.monotonic()
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    clear(folder)
     setup = set_up(folder, seed, stage)
     setup_s = time.monotonic() - started
     told = stage("execution and update: broker, worker, device")
@@ -62,6 +73,19 @@ def run_demo(folder: Path, seed: int, stage: Stage) -> DemoData:
     data = measure(folder, setup, run, seed)
     data.report["seconds"] = {"setup": round(setup_s, 1), "all": round(time.monotonic() - started, 1)}
     return data
+
+
+def clear(folder: Path) -> None:
+    """Make `folder`, or empty it; `DemoRefused` when something in it is not from a demo."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        foreign = sorted(path.name for path in folder.iterdir() if path.name.removesuffix(".partial") not in WRITTEN)
+        if foreign:
+            raise DemoRefused(f"{folder}: '{foreign[0]}' is not from a demo; give another folder with --out")
+        shutil.rmtree(folder)
+        folder.mkdir()
+    except OSError as exc:
+        raise DemoRefused(f"{folder}: cannot be emptied ({exc.strerror}); give another folder with --out") from exc
 
 
 def run_processes(folder: Path, setup: Setup, told: Callable[[float], None]) -> Run:
@@ -104,7 +128,10 @@ def _decision(command: list[str]) -> dict[str, Any]:
     code, out, words = processes.run_any(command)
     if not out:
         raise processes.ProgramFailed(f"{shlex.join(command)} failed (exit {code}): {words}")
-    return dict(json.loads(out))
+    decision = dict(json.loads(out))
+    if decision["no"] is None:
+        raise DemoRefused(f"the device made no update: {decision['reason']}")
+    return decision
 
 
 def measure(folder: Path, setup: Setup, run: Run, seed: int) -> DemoData:
@@ -117,7 +144,8 @@ def measure(folder: Path, setup: Setup, run: Run, seed: int) -> DemoData:
     with Store.open(folder / "state", read_only=True) as store:
         active = store.active_version()
         learnt = read_edge(folder / "state" / "models" / active.file) if active is not None else factory
-        rows = [row for row in store.labelled(bytes.fromhex(factory.program.features_id)) if row.version_no is not None]
+        answered = store.labelled(bytes.fromhex(factory.program.features_id))
+        rows = [row for row in answered if row.id <= run.decision["figures"]["last_row"]]  # also if it was turned down
         job, arrays = assemble(setup.edge, factory.labels, rows, store.labels, "lwf-plain", 0)
     before = frames.ask(factory.program, factory.labels, factory.temperature)
     after = frames.ask(learnt.program, learnt.labels, learnt.temperature)
@@ -173,13 +201,13 @@ def _stream(folder: Path, name: str, part: Part) -> Stream:
         np.array([r["time_s"] for r in records]),
         np.array([r["edge"]["label"] == r["truth"] for r in records]),
         np.array([r["label"] == r["truth"] for r in records]),
-        np.array([r["bytes_sent"] > 0 for r in records]),
+        np.array([r["uploaded"] for r in records]),
         part.labels < KNOWN,
     )
 
 
 def _examples(folder: Path, part: Part) -> list[Example]:
-    """The first ambiguous frames, every other one of a class that was new to the edge."""
+    """The first frames that went up: half of them of classes that were new to the edge, half of known ones."""
     asked = [r for r in _records(folder, "first") if r["cloud"] is not None]
     new = [r for r in asked if int(r["truth"]) >= KNOWN][: EXAMPLES // 2]
     old = [r for r in asked if int(r["truth"]) < KNOWN][: EXAMPLES // 2]
@@ -242,8 +270,7 @@ def _checks(
     first, second = report["streams"]
     learnt = learners[1]
     gain = 100 * (second["edge_accuracy"] - first["edge_accuracy"])
-    needed = needed_before or 1
-    fall = 1 - learnt.uploads_needed / needed if learnt.uploads_needed is not None else -1.0
+    fall = fewer(needed_before, learnt.uploads_needed)
     lead = [100 * (stream["collab_accuracy"] - stream["edge_accuracy"]) for stream in (first, second)]
     agreement = setup.agreement
     gap = 100 * abs(agreement.float_accuracy - agreement.integer_accuracy)
@@ -255,7 +282,7 @@ def _checks(
         (
             f"uploads needed for equal accuracy fall by >= {NEEDED_FALL:.0%}",
             f"{needed_before} -> {learnt.uploads_needed}",
-            fall >= NEEDED_FALL,
+            fall is not None and fall >= NEEDED_FALL,
         ),
         ("first stream: together >= edge alone", f"{lead[0]:+.1f} points", lead[0] >= 0),
         (

@@ -70,6 +70,6 @@ class DemoData:
     curve_before: Curve
     curve_after: Curve
     target_accuracy: float  # collaborative accuracy that `uploads_needed` is counted for
-    learners: list[LearnerRow]  # "before the update", "lwf (ours)", "lwf as published"
+    learners: list[LearnerRow]  # before the update, the device's learner, LwF as published
     examples: list[Example]
     checks: list[tuple[str, str, bool]]  # what is promised, what was measured, kept or not

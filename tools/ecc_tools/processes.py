@@ -61,13 +61,13 @@ class Program:
 
 @contextlib.contextmanager
 def running(arguments: list[str], log: Path) -> Iterator[Program]:
-    """A program that is stopped, or at least killed, when the block ends."""
+    """A program that is ended when the block ends: by SIGTERM, so that it ends its own children, too."""
     program = Program(arguments, log)
     try:
         yield program
     finally:
         if program.process.poll() is None:
-            program.process.kill()
+            program.stop()
         program.process.communicate()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from ecc_model.nets.vgg import SpikingVgg9, VggConfig
 from ecc_tools import training
 from ecc_tools.compiling import Agreement, compare, write_model
 from ecc_tools.digits import KNOWN, NAMES, SIDE, Part, load_digits
+from ecc_tools.stages import Stage
 from ecc_tools.training import Plan
 
 STEPS = 2
@@ -29,8 +29,6 @@ TEACHER = Plan(epochs=20, learning_rate=4e-3)
 EDGE = Plan(epochs=30, learning_rate=4e-3)
 BOTTLENECK = Plan(epochs=15, learning_rate=4e-3)
 TUNE = Plan(epochs=5, learning_rate=1e-3)
-
-Stage = Callable[[str], training.Progress]  # opens the progress bar of a named stage
 
 
 @dataclass(frozen=True, eq=False)

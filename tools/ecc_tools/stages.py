@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-Stage = Callable[[str], Callable[[float], None]]
+Stage = Callable[[str], Callable[[float], None]]  # opens the progress bar of a named stage
 
 
 @contextlib.contextmanager

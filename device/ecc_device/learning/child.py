@@ -1,4 +1,4 @@
-"""The learner's process: `python -m ecc_device.learning.child FOLDER`.
+"""The learner's process: `python -m ecc_device.learning.child FOLDER PARENT`.
 
 Lowered priority, one thread, bounded memory; dies with its parent. Prints its progress, 0 to 100, a line each.
 """
@@ -23,8 +23,11 @@ PR_SET_PDEATHSIG = 1
 
 def main(arguments: list[str]) -> int:
     """Run one job; exit code 0 with an outcome written, 1 with one line on standard error."""
+    folder, parent = Path(arguments[0]), int(arguments[1])
     _confine()
-    folder = Path(arguments[0])
+    if os.getppid() != parent:  # it died before the kernel was told to end us with it
+        print(f"process {parent}, which wanted this update, has ended", file=sys.stderr)
+        return 1
     try:
         torch = require("torch", "on-device learning")
         torch.set_num_threads(1)
@@ -35,7 +38,9 @@ def main(arguments: list[str]) -> int:
     except EccError as error:
         print(error, file=sys.stderr)
         return 1
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):  # torch's way to say so
+            raise
         print(f"the update needs more than {MEMORY_BYTES >> 20} MiB; learn from fewer rows", file=sys.stderr)
         return 1
     return 0
@@ -43,7 +48,9 @@ def main(arguments: list[str]) -> int:
 
 def _confine() -> None:
     os.nice(NICENESS)
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    limit = MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(hard, MEMORY_BYTES)  # it may not be raised
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     # A learner without a device would learn for nobody: the kernel ends it with its parent.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -83,7 +83,7 @@ def _chance(before: Flags, after: Flags) -> float:
     """Probability of at least so many losses if losses and wins were equally likely (sign test)."""
     lost, won = int((before & ~after).sum()), int((~before & after).sum())
     changed = lost + won
-    return sum(math.comb(changed, k) for k in range(lost, changed + 1)) / 2.0**changed
+    return sum(math.comb(changed, k) for k in range(lost, changed + 1)) / (1 << changed)  # whole numbers: no overflow
 
 
 def _share(flags: Flags) -> float:

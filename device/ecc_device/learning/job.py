@@ -20,9 +20,10 @@ from ecc_model import safetensors
 from ecc_model.errors import ModelError, UpdateError
 
 MIN_ROWS = 20  # labelled rows that are worth an update
+MAX_ROWS = 2048  # the newest ones: what a full-width network learns within the learner's memory and time
 MIN_NEW_CLASS_ROWS = 5  # answers that must name a new class before the device learns it
 HELD_EVERY = 5  # of each class every fifth row is never learnt from: it judges and calibrates
-ABSENT_LOGIT = -30.0  # a class of ours that the cloud does not know
+ABSENT_LOGIT = -30.0  # from the answer's largest, for a class of ours that the cloud does not know
 
 LabelNames = Callable[[bytes], tuple[str, ...] | None]
 
@@ -52,10 +53,10 @@ def assemble(
 ) -> tuple[Job, dict[str, NDArray[Any]]]:
     """A job from labelled rows: bits uint8 (R, bytes), logits float32 (R, N), held uint8 (R,).
 
-    Classes grow by what the cloud's answers name at least `MIN_NEW_CLASS_ROWS` times; rows that name a rarer one
-    wait for another update. `UpdateError` when fewer than `MIN_ROWS` rows are left.
+    Classes grow by what the cloud's answers name at least `MIN_NEW_CLASS_ROWS` times; rows that name a rarer one, and
+    rows beyond `MAX_ROWS`, wait for another update. `UpdateError` when fewer than `MIN_ROWS` rows are left.
     """
-    named = [(row, answer) for row in rows if (answer := _answer(row, names)) is not None]
+    named = [(row, answer) for row in rows if (answer := _answer(row, names)) is not None][-MAX_ROWS:]
     counts = Counter(max(answer, key=answer.__getitem__) for _, answer in named)
     grown = list(labels)
     for _, answer in named:
@@ -63,19 +64,23 @@ def assemble(
     used = [(row, answer) for row, answer in named if max(answer, key=answer.__getitem__) in grown]
     if len(used) < MIN_ROWS:
         raise UpdateError(f"{len(used)} labelled rows to learn from; an update needs {MIN_ROWS}")
-    logits = np.array([[answer.get(n, ABSENT_LOGIT) for n in grown] for _, answer in used], np.float32)
+    logits = np.array(
+        [[answer.get(n, max(answer.values()) + ABSENT_LOGIT) for n in grown] for _, answer in used], np.float32
+    )
     job = Job(model=str(model), labels=grown, row_ids=[row.id for row, _ in used], learner=learner, seed=seed)
     packed = np.stack([np.frombuffer(row.bits, np.uint8) for row, _ in used])
     return job, {"bits": packed, "logits": logits, "held": held_out(logits.argmax(axis=1))}
 
 
 def _answer(row: Row, names: LabelNames) -> dict[str, float] | None:
-    """The cloud's answer as name -> logit; None for a row without one, or whose names nobody told."""
+    """The cloud's answer as name -> logit; None for a row without a usable one, or whose names nobody told."""
     if row.logits is None or row.labels_id is None:
         return None
     labels = names(row.labels_id)
+    if labels is None or len(row.logits) != 4 * len(labels):
+        return None
     values = np.frombuffer(row.logits, "<f4")
-    if labels is None or len(labels) != len(values):
+    if not np.isfinite(values).all():
         return None
     return dict(zip(labels, values.tolist(), strict=True))
 

@@ -21,6 +21,8 @@ from ecc_model.bits import Spikes
 from ecc_model.nets import losses
 from ecc_model.nets.vgg import Classifier
 
+ROWS_AT_ONCE = 256  # through the old exit
+
 
 @dataclass(frozen=True, eq=False)
 class Lessons:
@@ -57,8 +59,7 @@ def learn(
     spikes, teacher = _steps_first(lessons.spikes), torch.from_numpy(lessons.logits)
     replay, replay_labels = _steps_first(lessons.replay_spikes), torch.from_numpy(lessons.replay_labels)
     labels = teacher.argmax(1)
-    with torch.no_grad():
-        old_logits, old_replay = old(spikes), old(replay)
+    old_logits, old_replay = _logits(old, spikes), _logits(old, replay)
     optimizer = torch.optim.Adam(new.parameters(), lr=recipe.learning_rate)
     batches = max(1, -(-len(labels) // recipe.batch))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.steps)
@@ -70,7 +71,7 @@ def learn(
             order = torch.randperm(len(labels))
         rows = order[(step % batches) * recipe.batch : (step % batches + 1) * recipe.batch]
         again = torch.randint(len(replay_labels), (recipe.batch,)) if recipe.replay else rows[:0]
-        out = cast(Tensor, new(torch.cat([spikes[:, rows], replay[:, again]], dim=1)))
+        out = cast(Tensor, new(torch.cat([spikes[:, rows], replay[:, again]], dim=1).float()))
         fresh, kept = out[: len(rows)], out[len(rows) :]
         loss = losses.joint(fresh, labels[rows], teacher[rows], recipe.l_new)
         loss = loss + losses.without_forgetting(fresh, old_logits[rows], recipe.l_old)
@@ -85,9 +86,15 @@ def learn(
     return new.eval()
 
 
+def _logits(exit_: nn.Sequential, spikes: Tensor) -> Tensor:
+    """(T, R, ...) spikes to logits (R, N), in parts: all rows at once would need gigabytes."""
+    with torch.no_grad():
+        return torch.cat([exit_(part.float()) for part in torch.split(spikes, ROWS_AT_ONCE, dim=1)])
+
+
 def _steps_first(spikes: Spikes) -> Tensor:
-    """(R, T, ...) spikes to float (T, R, ...)."""
-    return torch.from_numpy(spikes).transpose(0, 1).float()
+    """(R, T, ...) spikes to a view (T, R, ...); a byte each, and floats only where a batch of them is learnt."""
+    return torch.from_numpy(spikes).transpose(0, 1)
 
 
 def _freeze_norms(net: nn.Module) -> None:

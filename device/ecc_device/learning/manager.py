@@ -7,6 +7,7 @@ swap; a device that dies anywhere before `confirm` starts again with the old one
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -21,9 +22,9 @@ import numpy as np
 
 from ecc_device.clock import Clock
 from ecc_device.engine import NumpyEngine
-from ecc_device.learning.job import Outcome, assemble, read_outcome, write_job
-from ecc_device.models import add_model, load_version
-from ecc_device.store import Store
+from ecc_device.learning.job import Job, Outcome, assemble, read_outcome, write_job
+from ecc_device.models import add_model, discard_trial, load_version, turn_down
+from ecc_device.store import Store, Version
 from ecc_model import bits
 from ecc_model.errors import EccError, UpdateError
 from ecc_model.modelfile import EdgeModel, read_edge
@@ -72,6 +73,7 @@ class UpdateManager:
         self._thread: threading.Thread | None = None
         self._child: subprocess.Popen[str] | None = None
         self._stop_reason: str | None = None
+        self._closed = False
         self._progress = 0
         self._decision: Decision | None = None
         self._listeners: list[Callable[[bool, str], None]] = []
@@ -88,9 +90,9 @@ class UpdateManager:
             self.stop(event)
 
     def start(self) -> None:
-        """Start an update in the background, unless one runs."""
+        """Start an update in the background, unless one runs or the manager is closed."""
         with self._lock:
-            if self._thread is not None and self._thread.is_alive():
+            if self._closed or (self._thread is not None and self._thread.is_alive()):
                 return
             self._stop_reason, self._progress = None, 0
             self._thread = threading.Thread(target=self._run, name="ecc-update", daemon=True)
@@ -119,7 +121,9 @@ class UpdateManager:
         return {"running": running, "progress_percent": self._progress if running else None, "last": last}
 
     def close(self) -> None:
-        """Stop what runs and wait for its end."""
+        """Stop what runs and wait for its end; no update starts any more."""
+        with self._lock:
+            self._closed = True
         self.stop("the device stops")
         self.wait()
 
@@ -129,6 +133,9 @@ class UpdateManager:
             decision = self._update()
         except EccError as error:
             decision = Decision(False, str(error))
+        except OSError as error:
+            place = error.filename or self._folder
+            decision = Decision(False, f"{place}: {error.strerror}; the rows stay for the next update")
         seconds = round(time.monotonic() - started, 3)
         self._decision = Decision(decision.accepted, decision.reason, decision.no, seconds, decision.figures)
         _log.info("update %s: %s", "accepted" if decision.accepted else "not made", decision.reason)
@@ -136,6 +143,7 @@ class UpdateManager:
             listener(decision.accepted, decision.reason)
 
     def _update(self) -> Decision:
+        discard_trial(self._store, self._folder, "the model could not be confirmed")
         active = self._store.active_version()
         if active is None:
             raise UpdateError("no model is active yet")
@@ -149,8 +157,8 @@ class UpdateManager:
             raise UpdateError(f"these rows were turned down before (version {latest.no}); waiting for new answers")
         work = self._folder / "update"
         shutil.rmtree(work, ignore_errors=True)
-        write_job(work, job, arrays)
         try:
+            write_job(work, job, arrays)
             outcome = self._learn(work)
             candidate = self._checked(work / "candidate.pt", outcome, model)
             figures = outcome.figures | {"reason": outcome.reason, "last_row": last_row, "learner": self._learner}
@@ -158,22 +166,36 @@ class UpdateManager:
         finally:
             shutil.rmtree(work, ignore_errors=True)
         if not outcome.accepted:
-            self._store.reject(no, figures)
+            turn_down(self._store, self._folder, no, figures)
             return Decision(False, outcome.reason, no, 0.0, figures)
-        self._store.begin_trial(no)
-        self._swap(load_version(next(v for v in self._store.versions() if v.no == no), self._folder), no)
-        self._store.confirm(no, job.row_ids)
+        self._replace_active(no, job)
         return Decision(True, outcome.reason, no, 0.0, figures)
+
+    def _replace_active(self, no: int, job: Job) -> None:
+        """Trial, swap, confirm; if it is not confirmed, the device goes back to what the store calls active."""
+        self._store.begin_trial(no)
+        try:
+            self._swap(load_version(self._version(no), self._folder), no)
+            self._store.confirm(no, job.row_ids)
+        except EccError:
+            active = self._store.active_version()
+            if active is not None:
+                self._swap(load_version(active, self._folder), active.no)
+            raise
+
+    def _version(self, no: int) -> Version:
+        return next(version for version in self._store.versions() if version.no == no)
 
     def _learn(self, work: Path) -> Outcome:
         """Run the child until its outcome; `UpdateError` when it was stopped, ran out of time or failed."""
         with self._lock:
             if self._stop_reason is not None:
                 raise UpdateError(f"stopped: {self._stop_reason}; the rows stay for the next update")
-            command = [sys.executable, "-m", "ecc_device.learning.child", str(work)]
+            command = [sys.executable, "-m", "ecc_device.learning.child", str(work), str(os.getpid())]
             with (work / "errors.txt").open("w") as errors:
                 child = self._child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         timer = threading.Timer(self._budget_s, self.stop, [f"longer than {self._budget_s:.0f} s"])
+        timer.daemon = True
         timer.start()
         try:
             with child:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pickle
@@ -13,7 +14,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from ecc_model.errors import ModelCorrupt
+from ecc_model.errors import ModelCorrupt, ModelError
 from ecc_model.modelfile import (
     FORMAT,
     EncoderInfo,
@@ -55,7 +56,10 @@ def save_edge(
     threshold: float,
     provenance: dict[str, str],
 ) -> None:
-    """Write an edge model atomically: float weights for torch, integer program and guard set for the device."""
+    """Write an edge model atomically: float weights for torch, integer program and guard set for the device.
+
+    `ModelError` when it cannot be written.
+    """
     spec, records = edge_records(program, guard)
     frame = program.input
     manifest = Manifest(
@@ -83,7 +87,7 @@ def save_cloud(
     frame: Sequence[int],
     provenance: dict[str, str],
 ) -> None:
-    """Write the worker's model: decoder, tail, teacher, and which features it can read."""
+    """Write the worker's model: decoder, tail, teacher, and which features it can read. Errors: see `save_edge`."""
     manifest = Manifest(
         format=FORMAT,
         kind="cloud",
@@ -112,14 +116,21 @@ def load_cloud(path: Path, neuron: Neuron) -> tuple[CloudNet, Manifest]:
 
 
 def _save(path: Path, net: nn.Module, manifest: Manifest, records: Records) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     weights = {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}
-    torch.save(weights, partial)
-    add_records(partial, msgspec.structs.replace(manifest, records={WEIGHTS: weights_hash(weights)}), records)
-    with partial.open("rb") as stream:
-        os.fsync(stream.fileno())
-    partial.replace(path)
+    manifest = msgspec.structs.replace(manifest, records={WEIGHTS: weights_hash(weights)})
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(weights, partial)
+        add_records(partial, manifest, records)
+        with partial.open("rb") as stream:
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as exc:  # torch's writer has no error of its own for a full disk
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        reason = exc.strerror if isinstance(exc, OSError) else "is the disk full?"
+        raise ModelError(f"{path}: cannot be written ({reason}); choose another place for it") from exc
 
 
 _Config = TypeVar("_Config", VggConfig, CloudConfig)

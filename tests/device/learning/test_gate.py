@@ -44,3 +44,13 @@ def test_no_rows_at_all_cannot_tell():
     accepted, reason, _ = decide(exam(rows=0, held=0, held_before=0, held_after=0), NAMES)
     assert not accepted
     assert reason.startswith("cannot tell: 0 judging rows")
+
+
+def test_thousands_of_changed_rows_are_judged_too():
+    accepted, why, _ = decide(exam(rows=4000, lost=1200), NAMES)
+    assert (accepted, why) == (False, "known classes lose 30.0 points on 4000 rows, 3.0 are allowed")
+    mixed = exam(rows=4000, lost=1100, won=900)
+    mixed.known_after[np.flatnonzero(mixed.known_class == 1)[:100]] = True
+    mixed.known_before[np.flatnonzero(mixed.known_class == 1)[:100]] = False
+    accepted, why, _ = decide(mixed, NAMES)
+    assert (accepted, why) == (False, "class 'cat' certainly loses: 10.0 points on 2000 rows")

@@ -1,9 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ecc_device.learning.job import (
+    MAX_ROWS,
     MIN_ROWS,
     Job,
     Outcome,
@@ -48,6 +50,27 @@ def test_rows_whose_names_nobody_told_wait():
     strange = [row(100 + k, "a", b"????") for k in range(30)]
     job, _ = assemble(Path("m.pt"), ("a",), rows(a=20) + strange, NAMES.get, "lwf", 0)
     assert job.row_ids == list(range(1, 21))
+
+
+def test_rows_with_unusable_logits_wait():
+    good = rows(a=20)
+    nan = np.array([1.0, np.nan, 0.0, 0.0], "<f4").tobytes()
+    broken = [replace(row(100, "a"), logits=nan), replace(row(101, "a"), logits=nan[:15])]
+    job, arrays = assemble(Path("m.pt"), ("a",), good + broken, NAMES.get, "lwf", 0)
+    assert job.row_ids == list(range(1, 21))
+    assert np.isfinite(arrays["logits"]).all()
+
+
+def test_a_class_that_the_cloud_does_not_know_is_never_the_answer():
+    low = np.array([-90.0, -100.0, -100.0, -100.0], "<f4").tobytes()  # softmax knows no origin
+    answered = [replace(row(index, "a"), logits=low) for index in range(20)]
+    _, arrays = assemble(Path("m.pt"), ("a", "z"), answered, NAMES.get, "lwf", 0)
+    assert arrays["logits"].tolist() == [[-90.0, -120.0]] * 20
+
+
+def test_the_newest_rows_are_learnt_and_the_others_wait():
+    job, _ = assemble(Path("m.pt"), ("a",), rows(a=MAX_ROWS + 7), NAMES.get, "lwf", 0)
+    assert job.row_ids == list(range(8, MAX_ROWS + 8))
 
 
 def test_too_few_rows_make_no_update():

@@ -12,7 +12,7 @@ from ecc_device.clock import VirtualClock
 from ecc_device.learning.manager import UpdateManager
 from ecc_device.models import open_active, rollback
 from ecc_device.store import Store
-from ecc_model.errors import DeviceError, ModelError
+from ecc_model.errors import DeviceError, ModelError, StoreError, StoreFull
 from ecc_model.modelfile import labels_id
 from support.models import DIGITS, class_rows, write_tiny_models
 
@@ -87,10 +87,13 @@ def test_undocking_stops_the_update_and_keeps_the_rows(device):
     assert store.active_version().no == 1
 
 
-def test_a_learner_that_dies_leaves_everything_as_it_was(device, monkeypatch):
+@pytest.mark.parametrize(
+    "failure", ["MemoryError", 'RuntimeError("DefaultCPUAllocator: can\'t allocate memory: 78643200 bytes")']
+)
+def test_a_learner_without_memory_leaves_everything_as_it_was(device, monkeypatch, failure):
     store, manager, swaps, folder = device
     monkeypatch.setenv("PYTHONPATH", str(Path(folder).parent))
-    (Path(folder).parent / "torch.py").write_text("raise MemoryError")
+    (Path(folder).parent / "torch.py").write_text(f"raise {failure}")
     manager.handle("offline")
     decision = manager.wait(60)
     assert decision.reason == (
@@ -193,3 +196,89 @@ def test_sigkill_during_an_update_leaves_the_old_model_and_all_rows(tmp_path, mo
         manager.handle("charging")
         assert manager.wait(120).accepted
         assert store.summary().rows["learnt"] == 144
+
+
+def test_a_disk_that_fails_ends_the_update_with_a_reason(device):
+    store, manager, swaps, folder = device
+    (folder / "update").write_text("in the way")
+    manager.handle("charging")
+    decision = manager.wait(60)
+    assert decision.reason == f"{folder / 'update'}: File exists; the rows stay for the next update"
+    assert swaps == []
+    assert store.summary().rows["labelled"] == 144
+
+
+def test_a_model_that_cannot_be_confirmed_is_taken_back(device, monkeypatch):
+    store, manager, swaps, _ = device
+
+    def full(*_):
+        raise StoreFull("the disk is full")
+
+    monkeypatch.setattr(store, "confirm", full)
+    manager.handle("charging")
+    assert manager.wait(120).reason == "the disk is full"
+    assert swaps == [(DIGITS, 2), (DIGITS[:6], 1)]
+    assert store.summary().rows["labelled"] == 144
+    monkeypatch.undo()
+    manager.handle("charging")
+    assert manager.wait(120).accepted
+    assert [version.state for version in store.versions()] == ["previous", "rejected", "active"]
+    assert store.versions()[1].figures["reason"] == "the model could not be confirmed"
+
+
+def test_a_closed_manager_starts_nothing(device):
+    _, manager, _, _ = device
+    manager.close()
+    manager.handle("charging")
+    assert manager.status() == {"running": False, "progress_percent": None, "last": None}
+
+
+def test_a_rejected_candidate_leaves_no_file(device, monkeypatch):
+    store, manager, _, folder = device
+    strict = "import ecc_device.learning.gate as gate\ngate.MIN_JUDGE_ROWS = 10_000\n"
+    (folder.parent / "sitecustomize.py").write_text(strict)
+    monkeypatch.setenv("PYTHONPATH", str(folder.parent))
+    manager.handle("charging")
+    decision = manager.wait(120)
+    assert (decision.accepted, decision.no) == (False, 2)
+    assert decision.reason.startswith("cannot tell: 216 judging rows (of 10000)")
+    assert [path.name for path in (folder / "models").iterdir()] == [store.active_version().file]
+
+
+def test_a_damaged_earlier_model_is_not_gone_back_to(device):
+    store, manager, _, folder = device
+    factory = store.active_version()
+    manager.handle("charging")
+    assert manager.wait(120).accepted
+    (folder / "models" / factory.file).unlink()
+    with pytest.raises(ModelError, match=r"damaged or gone since it was kept; go back with: ecc-device rollback$"):
+        rollback(store, folder)
+    assert store.active_version().no == 2
+
+
+def test_a_state_folder_without_room_for_a_model_is_named(tmp_path, models):
+    folder = tmp_path / "state"
+    folder.mkdir()
+    (folder / "models").write_text("in the way")
+    with Store.open(folder) as store, pytest.raises(StoreError, match=r"models: no model can be kept there"):
+        open_active(models.edge, store, folder, 0.0)
+
+
+def test_without_torch_the_reason_is_the_command_that_installs_it(device, monkeypatch):
+    store, manager, _, folder = device
+    missing = "raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')"
+    (folder.parent / "torch.py").write_text(missing)
+    monkeypatch.setenv("PYTHONPATH", str(folder.parent))
+    manager.handle("charging")
+    assert manager.wait(60).reason == (
+        "the learner failed (exit 1): on-device learning needs the package 'torch'; "
+        "install it with: pip install 'ecc-snn[learn]'"
+    )
+    assert store.summary().rows["labelled"] == 144
+
+
+def test_a_learner_whose_device_is_gone_does_nothing(tmp_path):
+    command = [sys.executable, "-m", "ecc_device.learning.child", str(tmp_path), "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "process 1, which wanted this update, has ended\n")
+    assert list(tmp_path.iterdir()) == []

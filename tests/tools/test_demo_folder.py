@@ -1,0 +1,55 @@
+"""What the demo does to its folder, and what it says when there is nothing to report."""
+
+import json
+import sys
+
+import pytest
+
+from ecc_tools.demo import DemoRefused, _decision, clear
+
+
+def test_what_another_demo_left_goes(tmp_path):
+    (tmp_path / "state" / "models").mkdir(parents=True)
+    for name in ("vgg9.pt", "first.npz", "report.json", "cloud.pt.partial"):
+        (tmp_path / name).touch()
+    clear(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_folder_is_made(tmp_path):
+    clear(tmp_path / "runs" / "demo")
+    assert (tmp_path / "runs" / "demo").is_dir()
+
+
+def test_a_folder_with_anything_else_in_it_is_left_alone(tmp_path):
+    for name in ("broker", "thesis.tex", "vgg9.pt"):
+        (tmp_path / name).touch()
+    with pytest.raises(DemoRefused) as refused:
+        clear(tmp_path)
+    assert str(refused.value) == f"{tmp_path}: 'thesis.tex' is not from a demo; give another folder with --out"
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(DemoRefused, match=r"out: cannot be emptied \(File exists\); give another folder with --out$"):
+        clear(tmp_path / "out")
+
+
+def said(tmp_path, monkeypatch, decision, code):
+    path = tmp_path / "ecc-fake"
+    path.write_text(f"#!{sys.executable}\nimport sys\nprint({json.dumps(decision)!r})\nsys.exit({code})\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return _decision(["ecc-fake"])
+
+
+def test_a_candidate_that_was_turned_down_is_a_result(tmp_path, monkeypatch):
+    decision = {"accepted": False, "reason": "known classes lose", "no": 2, "seconds": 3.0, "figures": {"rows": 9}}
+    assert said(tmp_path, monkeypatch, decision, 1) == decision
+
+
+def test_an_update_that_was_not_made_ends_the_demo_with_its_reason(tmp_path, monkeypatch):
+    decision = {"accepted": False, "reason": "stopped: undocked", "no": None, "seconds": 3.0, "figures": {}}
+    with pytest.raises(DemoRefused, match=r"^the device made no update: stopped: undocked$"):
+        said(tmp_path, monkeypatch, decision, 1)
