@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -50,7 +51,8 @@ def add_model(
         partial.replace(models / name)
         _sync(models)  # or a power cut could forget the new name, which the database will know
     except OSError as exc:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise StoreError(f"{models}: no model can be kept there ({exc.strerror}); free some space") from exc
     features = bytes.fromhex(model.program.features_id)
     return store.add_version(

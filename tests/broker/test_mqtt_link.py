@@ -121,7 +121,9 @@ def test_many_deaths_of_the_broker_are_no_other_client(mosquitto: BrokerProcess,
         assert "another client" not in problem
         watch.until(True)
         assert link.publish("a", bytes([number]))
-        assert inbox.next().payload == bytes([number])
+        # QoS 1 is at least once: what the last broker had not acknowledged comes again
+        repeated = set(inbox.until(bytes([number])))
+        assert repeated <= {bytes([number - 1])} if number else not repeated
     assert link.counts == {}
 
 

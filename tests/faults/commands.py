@@ -11,8 +11,6 @@ import json
 import re
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +22,7 @@ import psutil
 
 from ecc_device import control
 from ecc_device.store import Store
+from support.processes import Process, script
 
 PATIENCE_S = 60.0
 NOT_ROWS = ("confident", "disk-full", "disk-error", "buffer-too-small")  # results of frames that are in no row
@@ -41,79 +40,41 @@ def eventually(check: Callable[[], T], what: str) -> T:
     return found
 
 
-class Command:
-    """A running command of ours: what it prints, line by line, and its end."""
-
-    def __init__(self, program: str, *arguments: str, wrap: Sequence[str] = ()) -> None:
-        run = [sys.executable, "-c", f"from {program}.cli import main; main()", *arguments]
-        self._process = subprocess.Popen([*wrap, *run], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self._changed = threading.Condition()
-        self.printed: list[str] = []
-        self.said: list[str] = []
-        streams = ((self._process.stdout, self.printed), (self._process.stderr, self.said))
-        self._readers = [threading.Thread(target=self._read, args=stream) for stream in streams]
-        for reader in self._readers:
-            reader.start()
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+class Command(Process):
+    """A running command whose lines can be waited for."""
 
     @property
     def code(self) -> int | None:
         """The exit code, None while it runs; -9 for SIGKILL."""
-        return self._process.poll()
+        return self.popen.poll()
 
-    def wait_printed(self, count: int) -> None:
+    def wait_output(self, count: int) -> None:
         """Wait for as many lines on standard output."""
-        self._wait(lambda: len(self.printed) >= count, f"{count} lines")
+        self._wait(lambda: len(self.output) >= count, f"{count} lines")
 
-    def wait_said(self, text: str) -> None:
+    def wait_error(self, text: str) -> None:
         """Wait for a line on standard error that holds `text`."""
-        self._wait(lambda: any(text in line for line in self.said), text)
-
-    def wait_end(self) -> int:
-        """Wait until it has ended and all it said is read; the exit code."""
-        code = self._process.wait(PATIENCE_S)
-        for reader in self._readers:
-            reader.join(PATIENCE_S)
-        for stream in (self._process.stdout, self._process.stderr):
-            assert stream is not None
-            stream.close()
-        return code
-
-    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal; the exit code."""
-        self._process.send_signal(number)
-        return self.wait_end()
+        self._wait(lambda: any(text in line for line in self.errors), text)
 
     def clean_up(self) -> None:
         """Nothing of it runs after this."""
         if self.code is None:
-            below = psutil.Process(self.pid).children(recursive=True)  # strace leaves its program alone when it dies
+            below = psutil.Process(self.popen.pid).children(recursive=True)  # strace's death would leave its program
             for process in below:
                 process.kill()
             self.end(signal.SIGKILL)
 
     def peak_bytes(self) -> int:
         """The most memory that it has held so far."""
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.popen.pid}/status").read_text())
         assert found is not None
         return 1024 * int(found[1])
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
-        with self._changed:
-            come = self._changed.wait_for(lambda: condition() or self.code is not None, PATIENCE_S)
-            assert come, f"in vain: {what}; said: {self.said}"
-            assert condition(), f"ended with {self.code} before: {what}; said: {self.said}"
-
-    def _read(self, stream: Any, lines: list[str]) -> None:
-        for line in stream:
-            with self._changed:
-                lines.append(line.rstrip("\n"))
-                self._changed.notify_all()
-        with self._changed:
-            self._changed.notify_all()
+        eventually(lambda: condition() or self.code is not None, f"{what}; said: {self.errors}")
+        if not condition():
+            self.end(None)  # all that it said has been read then
+        assert condition(), f"ended with {self.code} before: {what}; said: {self.errors}"
 
 
 class Robot:
@@ -131,19 +92,19 @@ class Robot:
     @property
     def results(self) -> list[dict[str, Any]]:
         """Every result that any process has printed, oldest first."""
-        return [json.loads(line) for run in self.runs for line in run.printed]
+        return [json.loads(line) for run in self.runs for line in run.output]
 
     def start(self, source: Path, *arguments: str, wrap: Sequence[str] = ()) -> Command:
         """Start `ecc-device start` on a recording, at its own rate; it is ready, unless `wrap` makes it die."""
-        given = ["--model", str(self.model), "--state", str(self.state), "--source", str(source), "--json", *arguments]
-        self.runs.append(Command("ecc_device", "start", *given, wrap=wrap))
+        given = ["--model", self.model, "--state", self.state, "--source", source, "--json", *arguments]
+        self.runs.append(Command(*wrap, script("ecc-device"), "start", *given))
         if not wrap:
-            self.run.wait_said(f"state in {self.state}")
+            self.run.wait_error(f"state in {self.state}")
         return self.run
 
     def wait_results(self, more: int) -> None:
         """Wait for that many results more than there are."""
-        self.run.wait_printed(len(self.run.printed) + more)
+        self.run.wait_output(len(self.run.output) + more)
 
     def status(self) -> dict[str, Any]:
         """What the running device says of itself."""
@@ -175,11 +136,11 @@ class Robot:
         return {row: is_ for row, is_ in found.items() if state in (None, is_)}
 
 
-def assert_invariants(robot: Robot, said: Mapping[str, int], *, kills: int = 0) -> None:
+def assert_invariants(robot: Robot, said: Mapping[str, int], *, kills: int = 0, earlier: int = 0) -> None:
     """I1 to I3 of a robot whose processes have ended.
 
     said: pattern of a whole line on standard error -> how often it may stand there; once at least. kills: processes
-    that ended by SIGKILL, each of which may have died between an answer and its count.
+    that ended by SIGKILL, each of which may have died between an answer and its count. earlier: rows that the test put there.
     """
     with closing(sqlite3.connect(f"file:{robot.state}/store.sqlite?mode=ro", uri=True)) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -192,7 +153,7 @@ def assert_invariants(robot: Robot, said: Mapping[str, int], *, kills: int = 0) 
     acknowledged = [result["time_s"] for result in robot.results if result["why"] not in NOT_ROWS]
     missing = set(acknowledged) - {time_s for time_s, _, _ in rows}
     assert len(missing) <= dropped
-    assert given - kills <= len(acknowledged) <= given
+    assert given - kills <= len(acknowledged) + earlier <= given
     # I2
     answered = [logits for _, state, logits in rows if state != "waiting"]
     assert all(answered)
@@ -203,7 +164,7 @@ def assert_invariants(robot: Robot, said: Mapping[str, int], *, kills: int = 0) 
     codes = [run.code for run in robot.runs]
     assert codes.count(-signal.SIGKILL) == kills
     assert set(codes) <= {0, -signal.SIGKILL}
-    assert_said([line for run in robot.runs for line in run.said], said, runs=len(robot.runs))
+    assert_said([line for run in robot.runs for line in run.errors], said, runs=len(robot.runs))
 
 
 def assert_said(lines: Sequence[str], said: Mapping[str, int], *, runs: int = 1) -> None:

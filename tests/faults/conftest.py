@@ -16,6 +16,7 @@ from support.brokers import BrokerProcess
 from support.models import TinyModels, write_tiny_models
 from support.workers import Script, ScriptedWorker, frames, sure
 
+LEAD_S = 1.0  # for a device to find a worker that is there
 HOUR_S = 3600.0
 
 
@@ -27,12 +28,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
 
 @pytest.fixture(scope="session")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Writes frames of noise, `rate_hz` of them a second; with `stays` the last one is due in an hour."""
+    """Writes frames of noise, `rate_hz` of them a second, after `LEAD_S`; with `stays` one more is due in an hour."""
     folder = tmp_path_factory.mktemp("recordings")
 
     def write(count: int, rate_hz: float = 100.0, *, stays: bool = True) -> Path:
         path = folder / f"{count}-{rate_hz:g}-{stays}.npz"
-        times = np.arange(count + stays) / rate_hz
+        times = LEAD_S + np.arange(count + stays) / rate_hz
         if stays:
             times[-1] = HOUR_S
         save_npz(path, np.stack([frame.pixels for frame in frames(count + stays)]), times=times)
@@ -62,10 +63,10 @@ def cloud() -> Iterator[Callable[..., Command]]:
     commands: list[Command] = []
 
     def start(model: Path, broker: BrokerProcess, *arguments: str) -> Command:
-        given = ["--model", str(model), "--broker", broker.url, "--json", *arguments]
-        commands.append(Command("ecc_cloud", "start", *given))
-        commands[-1].wait_printed(1)
-        assert json.loads(commands[-1].printed[0])["broker"] == broker.url
+        given = ["--model", model, "--broker", broker.url, "--json", *arguments]
+        commands.append(Command("ecc-cloud", "start", *given))
+        commands[-1].wait_output(1)
+        assert json.loads(commands[-1].output[0])["broker"] == broker.url
         return commands[-1]
 
     yield start

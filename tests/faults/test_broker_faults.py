@@ -24,7 +24,7 @@ def settle(robot: Robot, idle: Path, *arguments: str) -> None:
     """End the stream, ask for every row that still waits, end the device."""
     assert robot.run.end() == 0
     robot.start(idle, *arguments)
-    eventually(lambda: robot.run.printed and not robot.rows("waiting"), "an answer to every row")
+    eventually(lambda: robot.run.output and not robot.rows("waiting"), "an answer to every row")
     assert robot.run.end() == 0
 
 
@@ -49,7 +49,7 @@ def test_a_broker_that_comes_after_the_device_gets_all_that_waited(
     missing = rf"offline: no broker at {re.escape(mosquitto.url)} \(Connection refused\); "
     assert_invariants(robot, {missing + "start one with: ecc-broker start; working alone": 1})
     assert worker.end() == 0
-    assert_said(worker.said, {})
+    assert_said(worker.errors, {})
 
 
 def kill_again_and_again(
@@ -60,7 +60,7 @@ def kill_again_and_again(
     for _ in range(kills):
         robot.wait_count("answered", robot.count("answered") + int(50 * STEADY_S))
         broker.kill()
-        robot.run.wait_said("working alone")
+        robot.run.wait_error("working alone")
         robot.wait_results(5)  # it goes on
         broker.restart()
         eventually(lambda: robot.status()["connected"], "the connection")
@@ -69,7 +69,7 @@ def kill_again_and_again(
     assert len(robot.rows("labelled")) == len(robot.results)
     assert_invariants(robot, {broke_off(broker): kills})
     assert worker.end() == 0
-    assert_said(worker.said, {rf"{re.escape(broker.url)}: the connection broke off; trying again": kills})
+    assert_said(worker.errors, {rf"{re.escape(broker.url)}: the connection broke off; trying again": kills})
 
 
 def test_six_deaths_of_the_broker_lose_nothing(
@@ -107,7 +107,7 @@ def test_a_broker_that_forgot_everything_is_told_again(
     robot.start(stream, "--broker", mosquitto.url)
     robot.wait_count("answered", 10)
     mosquitto.kill()
-    robot.run.wait_said("working alone")
+    robot.run.wait_error("working alone")
     robot.wait_results(10)
     waiting = robot.rows("waiting")
     assert len(waiting) >= 10
@@ -118,4 +118,4 @@ def test_a_broker_that_forgot_everything_is_told_again(
     assert robot.run.end() == 0
     assert_invariants(robot, {broke_off(mosquitto): 1})
     assert worker.end() == 0
-    assert_said(worker.said, {rf"{re.escape(mosquitto.url)}: the connection broke off; trying again": 1})
+    assert_said(worker.errors, {rf"{re.escape(mosquitto.url)}: the connection broke off; trying again": 1})

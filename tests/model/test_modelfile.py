@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
@@ -396,10 +397,10 @@ def test_a_model_that_was_saved_half_leaves_the_old_one(models: TinyModels, tmp_
     model = read_edge(path)
 
     def fail(*_: object) -> None:
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("ecc_model.nets.checkpoint.add_records", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(ModelError, match=r"vgg9\.pt: cannot be written \(No space left on device\)"):
         save_edge(
             path,
             load_edge(path, Lif),
@@ -411,6 +412,7 @@ def test_a_model_that_was_saved_half_leaves_the_old_one(models: TinyModels, tmp_
             provenance={},
         )
     assert same(read_edge(path), model)
+    assert [file.name for file in tmp_path.iterdir()] == ["vgg9.pt"]
 
 
 def test_the_format_number_is_pinned() -> None:
