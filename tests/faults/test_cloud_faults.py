@@ -236,7 +236,6 @@ def test_messages_beyond_every_limit_cost_no_memory(
             robot.wait_count(f"bad-{name}", before + 1)
     answered = robot.count("answered")
     robot.wait_count("answered", answered + 20)
-    print([(process.peak_bytes() - before) / 2**20 for process, before in zip((worker, robot.run), peaks, strict=True)])
     for process, before in zip((worker, robot.run), peaks, strict=True):
         assert process.peak_bytes() - before < COPIES * topics.MAX_PAYLOAD_BYTES
     assert robot.run.end() == 0

@@ -47,15 +47,14 @@ def test_a_device_killed_at_a_write_starts_again_with_all_it_printed(
     nth, kills, code = 1, 0, -signal.SIGKILL
     while code != 0:
         inject = ["-e", f"trace={syscall}", "-e", f"inject={syscall}:signal=SIGKILL:when={nth}"]
-        wrap = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", os.devnull, *inject]
+        wrap = ["strace", "-f", "-qq", "-o", os.devnull, *inject]
         source = recording(FRAMES, 50.0, stays=False)
         code = robot.start(source, "--broker", mosquitto.url, wrap=wrap).end(None)
         kills += code != 0
-        if (robot.state / "store.sqlite").exists():
+        if robot.results:
             assert_invariants(robot, {}, kills=kills)
         nth = nth + 1 if nth < 4 else 2 * nth
-    print(syscall, kills, nth)
-    assert kills > 2
+    assert kills >= 2
     robot.start(recording(1), "--broker", mosquitto.url)
     eventually(lambda: robot.run.output and not robot.rows("waiting"), "an answer to every row")
     assert robot.run.end() == 0

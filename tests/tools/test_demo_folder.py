@@ -1,6 +1,7 @@
 """What the demo does to its folder, and what it says when there is nothing to report."""
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -53,3 +54,29 @@ def test_an_update_that_was_not_made_ends_the_demo_with_its_reason(tmp_path, mon
     decision = {"accepted": False, "reason": "stopped: undocked", "no": None, "seconds": 3.0, "figures": {}}
     with pytest.raises(DemoRefused, match=r"^the device made no update: stopped: undocked$"):
         said(tmp_path, monkeypatch, decision, 1)
+
+
+TERMINATED = """
+import sys, threading
+import ecc_tools.demo
+from ecc_tools import cli
+
+def run_demo(*_):
+    try:
+        print("up", flush=True)
+        threading.Event().wait()
+    finally:
+        print("down", flush=True)
+
+ecc_tools.demo.run_demo = run_demo
+sys.argv = ["ecc-tools", "demo"]
+cli.main()
+"""
+
+
+def test_sigterm_unwinds_the_demo_so_that_its_processes_end(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", TERMINATED], stdout=subprocess.PIPE, text=True, cwd=tmp_path) as demo:
+        assert demo.stdout.readline() == "up\n"
+        demo.terminate()
+        assert demo.communicate(timeout=30)[0] == "down\n"
+    assert demo.returncode == 130

@@ -20,7 +20,7 @@ from ecc_model import safetensors
 from ecc_model.errors import ModelError, UpdateError
 
 MIN_ROWS = 20  # labelled rows that are worth an update
-MAX_ROWS = 2048  # the newest ones: what a full-width network learns within the learner's memory and time
+MAX_ROWS = 2048  # the newest ones; at full width and T 4 they take 1.7 of the learner's 2 GiB
 MIN_NEW_CLASS_ROWS = 5  # answers that must name a new class before the device learns it
 HELD_EVERY = 5  # of each class every fifth row is never learnt from: it judges and calibrates
 ABSENT_LOGIT = -30.0  # from the answer's largest, for a class of ours that the cloud does not know
