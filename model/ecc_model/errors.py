@@ -86,7 +86,8 @@ class ProgramMissing(ModelError):
 
     def __init__(self, path: Path | str) -> None:
         super().__init__(
-            f"{path}: a PyTorch checkpoint without an integer program; compile it with: ecc-tools compile {path}"
+            f"{path}: a PyTorch checkpoint without an integer program; compile it with: "
+            f"ecc-tools compile {path} --data VALIDATION.npz --steps T --out vgg9.pt"
         )
 
 

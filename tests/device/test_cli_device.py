@@ -286,7 +286,8 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     ),
     "plain checkpoint": (
         [*REPLAY[:3], "plain.pt"],
-        "plain.pt: a PyTorch checkpoint without an integer program; compile it with: ecc-tools compile plain.pt",
+        "plain.pt: a PyTorch checkpoint without an integer program; compile it with: ecc-tools compile plain.pt"
+        " --data VALIDATION.npz --steps T --out vgg9.pt",
     ),
     "no such source": (
         ["replay", "none.npz", *REPLAY[2:]],
