@@ -8,6 +8,7 @@ import queue
 import random
 import threading
 from collections.abc import Callable
+from contextlib import closing
 
 import msgspec
 import numpy as np
@@ -15,11 +16,12 @@ import psutil
 import pytest
 
 from ecc_broker import codec, topics
+from ecc_broker.link import ConnectionListener
 from ecc_broker.memory import MemoryLink
 from ecc_broker.messages import FeaturesRequest, FrameRequest, Labels, Reply, encode
 from ecc_device import offload
 from ecc_device.clock import VirtualClock
-from ecc_device.device import Device
+from ecc_device.device import Device, DeviceConfig
 from ecc_device.results import Result
 from ecc_model import bits
 from ecc_model.errors import StoreError, StoreFull
@@ -150,6 +152,32 @@ def test_fifty_answers_out_of_order_find_their_frames(world: World) -> None:
     assert device.store.counts() == {"answered": 50, "late": 50, "sent": 50}
 
 
+def test_an_answer_that_the_broker_kept_from_some_earlier_day_is_not_used(world: World) -> None:
+    world.worker.script = silent
+    device = world.device()
+    result = device.runtime.classify(FRAME, NOW)
+    world.broker.stop()
+    world.broker.start()
+    world.worker.wait_for(2)
+    device.close()
+    world.worker.publish("reply", encode(answer(result.row)), retain=True)
+    again = world.device()
+    assert row_of(again, result.row).state == "waiting"
+    assert again.store.counts()["bad-reply"] == 1
+
+
+def test_an_answer_to_a_row_that_nobody_was_asked_about_is_not_used(world: World) -> None:
+    device = world.device()
+    world.worker.announce([OTHERS])
+    world.settle(device)
+    result = device.runtime.classify(FRAME)
+    assert result.why == "incompatible"
+    world.worker.reply(answer(result.row))
+    world.settle(device)
+    assert row_of(device, result.row).state == "waiting"
+    assert device.store.counts() == {"answers-unknown": 1}
+
+
 def test_an_answer_to_nobody_is_counted_and_changes_nothing(world: World) -> None:
     device = world.device()
     result = device.runtime.classify(FRAME)
@@ -234,6 +262,7 @@ def test_logits_up_to_the_limit_are_taken(world: World) -> None:
     ("payload", "text"),
     [
         (encode(Labels(b"abcd", DIGITS, (b"wxyz",))), "a label list whose labels_id is not that of its names"),
+        (encode(Labels(labels_id(("a", "a")), ("a", "a"), (b"wxyz",))), "or with a name twice"),
         (b"", "not a valid Labels"),
         (b"\xc1", "not a valid Labels"),
         (bytes(2**20), "a Labels of 1048576 bytes; at most 262144 are allowed"),
@@ -507,6 +536,41 @@ def test_a_frame_and_the_backlog_never_ask_for_the_same_row(world: World) -> Non
     assert {result.why for result in results} <= {"cloud answered", "cloud less sure"}
     assert rows_asked(world) == [result.row for result in results]
     assert device.store.counts() == {"answered": 200, "sent": 200}
+
+
+class EarlyLink(MemoryLink):
+    """Hands out what the broker retained before it says that it is connected, as real brokers may."""
+
+    def on_connection(self, listener: ConnectionListener) -> None:
+        self.told = getattr(self, "told", [])
+        self.told.append(listener)
+
+    @property
+    def connected(self) -> bool:
+        return super().connected and self.said
+
+    said = False
+
+    def say(self) -> None:
+        """Tell the listeners now."""
+        self.said = True
+        for listener in self.told:
+            listener(True)
+
+
+def test_a_worker_that_is_announced_before_the_connection_is_told_gets_the_backlog(world: World) -> None:
+    world.broker.stop()
+    config = DeviceConfig(model=world.models.edge, state=world.folder / "early")
+    with closing(Device(config, link=MemoryLink(world.broker, "device")).start(watch=False)) as device:
+        row = device.runtime.classify(FRAME).row
+    world.broker.start()
+    link = EarlyLink(world.broker, "device")
+    with closing(Device(config, link=link).start(watch=False)) as device:
+        assert device.offload is not None
+        assert device.offload.wait_ready(PATIENCE_S)
+        assert world.worker.received == []
+        link.say()
+        assert [request.id for request in world.worker.wait_for(1)] == [row]
 
 
 def test_a_full_window_keeps_the_row_for_later(world: World) -> None:

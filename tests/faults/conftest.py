@@ -28,12 +28,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
 
 @pytest.fixture(scope="session")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Writes frames of noise, `rate_hz` of them a second, after `LEAD_S`; with `stays` one more is due in an hour."""
+    """Writes frames of noise, `rate_hz` of them a second; with `stays` from `LEAD_S` on, and one in an hour."""
     folder = tmp_path_factory.mktemp("recordings")
 
     def write(count: int, rate_hz: float = 100.0, *, stays: bool = True) -> Path:
         path = folder / f"{count}-{rate_hz:g}-{stays}.npz"
-        times = LEAD_S + np.arange(count + stays) / rate_hz
+        times = stays * LEAD_S + np.arange(count + stays) / rate_hz
         if stays:
             times[-1] = HOUR_S
         save_npz(path, np.stack([frame.pixels for frame in frames(count + stays)]), times=times)

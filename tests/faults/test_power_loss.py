@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -50,10 +51,11 @@ def test_a_device_killed_at_a_write_starts_again_with_all_it_printed(
         wrap = ["strace", "-f", "-qq", "-o", os.devnull, *inject]
         source = recording(FRAMES, 50.0, stays=False)
         code = robot.start(source, "--broker", mosquitto.url, wrap=wrap).end(None)
+        assert code in (0, -signal.SIGKILL), robot.run.errors
         kills += code != 0
         if robot.results:
             assert_invariants(robot, {}, kills=kills)
-        nth = nth + 1 if nth < 4 else 2 * nth
+        nth = nth + 1 if nth < 3 else 2 * nth + 1
     assert kills >= 2
     robot.start(recording(1), "--broker", mosquitto.url)
     eventually(lambda: robot.run.output and not robot.rows("waiting"), "an answer to every row")
@@ -84,9 +86,13 @@ def test_a_device_killed_in_an_update_starts_again_with_the_old_model_and_all_ro
     assert (told.returncode, told.stdout, told.stderr) == (0, "told device: charging\n", "")
     (learner,) = eventually(lambda: psutil.Process(pupil.run.popen.pid).children(), "the learner")
     eventually(lambda: pupil.status()["update"]["progress_percent"], "some progress")
-    assert learner.is_running()
-    assert pupil.run.end(signal.SIGKILL) == -signal.SIGKILL
-    assert psutil.wait_procs([learner], timeout=30)[1] == []
+    learner.suspend()  # it cannot end by itself now, only with its parent
+    try:
+        assert pupil.run.end(signal.SIGKILL) == -signal.SIGKILL
+        assert psutil.wait_procs([learner], timeout=10)[1] == []
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            learner.kill()
 
     pupil.start(recording(1))
     pupil.run.wait_output(1)
