@@ -174,7 +174,7 @@ def assert_said(lines: Sequence[str], said: Mapping[str, int], *, runs: int = 1)
     found = dict.fromkeys(allowed, 0)
     for line in lines:
         patterns = [pattern for pattern in allowed if re.fullmatch(pattern, line)]
-        assert len(patterns) == 1, line
+        assert len(patterns) == 1, repr(line)
         found[patterns[0]] += 1
     assert {pattern: n for pattern, n in found.items() if n > allowed[pattern]} == {}, lines
     assert [pattern for pattern in said if not found[pattern]] == [], lines
