@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +13,7 @@ from ecc_broker import topics
 from ecc_broker.mqtt import MqttLink
 from ecc_model import console
 from ecc_model.optional import require
+from ecc_model.signals import Stop, stop_on_signals
 
 if TYPE_CHECKING:
     from ecc_cloud.model import CloudModel
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 STARTING_TICK_S = 0.02  # how soon the readiness line follows the connection
 TICK_S = 1.0
-_STOP = (signal.SIGTERM, signal.SIGINT)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -56,25 +55,21 @@ def start(
     from ecc_cloud.worker import Worker
 
     loaded = CloudModel(model)
-    # Blocked before any thread starts, so that the signals wait for this one to ask for them.
-    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)
-    try:
+    with stop_on_signals() as stop:
         worker = Worker(loaded, link, site=site, max_batch=max_batch, queue=queue)
         worker.start()
-        _serve(worker, link, _ready_line(loaded, broker, site, as_json))
+        _serve(stop, worker, link, _ready_line(loaded, broker, site, as_json))
         worker.close()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
     record = worker.stats.to_record()
     if stats is not None:
         stats.write_text(json.dumps(record) + "\n")
     print(json.dumps(record) if as_json else _closing_line(record), flush=True)
 
 
-def _serve(worker: Worker, link: MqttLink, ready_line: str) -> None:
+def _serve(stop: Stop, worker: Worker, link: MqttLink, ready_line: str) -> None:
     """Say once that requests are taken, then wait for a signal."""
     ready = False
-    while signal.sigtimedwait(_STOP, TICK_S if ready else STARTING_TICK_S) is None:
+    while not stop.wait(TICK_S if ready else STARTING_TICK_S):
         if not worker.alive:
             raise typer.Exit(console.EXIT_FAILED)  # its traceback is on the terminal: a fault of ours
         if not ready and link.connected:

@@ -6,11 +6,9 @@ import contextlib
 import json
 import logging
 import os
-import signal
-import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -30,6 +28,7 @@ from ecc_device.store import Store
 from ecc_model import console
 from ecc_model.errors import DeviceError, DeviceNotRunning, EccError
 from ecc_model.progress import progress_bar
+from ecc_model.signals import Stop, stop_on_signals
 
 REPORT_EVERY_S = 1.0
 T = TypeVar("T")
@@ -88,14 +87,14 @@ def start(
         insecure=insecure,
     )
     frames = open_source(source)
-    with _stop_on_signals() as stop, Device(config) as running:
+    with stop_on_signals() as stop, Device(config) as running:
         stop.then(running.stop)
         console.note(f"{device}: {frames.name}, model {running.runtime.model_no}, state in {config.state}")
         tally = _run_live(frames, running, stop, as_json)
     console.note(tables.closing_line(tally))
 
 
-def _run_live(source: Source, device: Device, stop: _Stop, as_json: bool) -> Tally:
+def _run_live(source: Source, device: Device, stop: Stop, as_json: bool) -> Tally:
     """Frames at the source's own rate; stamps by the device's clock."""
     tally, clock = Tally(), SystemClock()
     started, reported = clock.monotonic(), clock.monotonic()
@@ -147,7 +146,7 @@ def replay(
         insecure=insecure,
     )
     clock = VirtualClock()
-    with _stop_on_signals() as stop, contextlib.closing(open_source(source)) as frames:
+    with stop_on_signals() as stop, contextlib.closing(open_source(source)) as frames:
         running = Device(config, clock=clock).start(watch=False)
         stop.then(running.stop)
         try:
@@ -279,48 +278,7 @@ def _polling(folder: Path, told: Any) -> Iterator[None]:
         thread.join()
 
 
-class _Stop(threading.Event):
-    """Set by SIGTERM and SIGINT."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._calls: list[Callable[[], None]] = []
-
-    def then(self, call: Callable[[], None]) -> None:
-        """Call `call` as well, at once if the signal came before."""
-        self._calls.append(call)
-        if self.is_set():
-            call()
-
-    def listen(self, pipe: socket.socket) -> None:
-        """Wait for a signal's number in `pipe`."""
-        if pipe.recv(1):
-            self.set()
-            for call in self._calls:
-                call()
-
-
-@contextlib.contextmanager
-def _stop_on_signals() -> Iterator[_Stop]:
-    """Signals reach `_Stop` on a thread of its own: a handler might wait for a lock that it interrupted."""
-    stop, (reader, writer) = _Stop(), socket.socketpair()
-    writer.setblocking(False)
-    thread = threading.Thread(target=stop.listen, args=(reader,), name="ecc-signals", daemon=True)
-    thread.start()
-    before = signal.set_wakeup_fd(writer.fileno())
-    handlers = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(before)
-        writer.close()
-        thread.join()
-        reader.close()
-
-
-def _until(stop: _Stop, items: Iterator[T], length: int | None) -> Iterator[T]:
+def _until(stop: Stop, items: Iterator[T], length: int | None) -> Iterator[T]:
     """The items; `DeviceError` when `stop` came before the last of `length`."""
     for done, item in enumerate(items, 1):
         yield item

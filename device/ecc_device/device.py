@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -65,13 +65,14 @@ class Device:
             raise DeviceError(f"nothing is sent as '{config.send}'; choose one of: {', '.join(SENDS)}")
         if config.learner not in LEARNERS:
             raise DeviceError(f"there is no learner '{config.learner}'; choose one of: {', '.join(LEARNERS)}")
-        self.config = config
         self.clock = clock or SystemClock()
         self.health = Health()
         topics.check_name("site", config.site)
         topics.check_name("device", config.device)
         filter_ = make_filter(config.filter, config.seed)
         self.store = Store.open(config.state, config.max_bytes)
+        # absolute: the program around us may change its working directory
+        self.config = config = replace(config, state=config.state.absolute())
         try:
             model, no = open_active(config.model, self.store, config.state, self.clock.now())
             features = bytes.fromhex(model.program.features_id)

@@ -358,7 +358,6 @@ class Offload:
             self._labels_kept = reply.labels_id
         if self._store.answer(reply.id, reply.logits, reply.labels_id, self._clock.now()) != "stored":
             return
-        self._store.count("answered")
         if ticket is None:
             self._store.count("late")
             for listener in list(self._late):

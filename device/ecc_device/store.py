@@ -141,8 +141,9 @@ class Store(VersionTable):
     def answer(self, row_id: int, logits: bytes, labels_id: bytes, time_s: float) -> AnswerOutcome:
         """Store the cloud's answer to a waiting row: once, whatever arrives twice.
 
-        An answer to an answered row is a "duplicate", one to a row that is gone or never was is "unknown"; both
-        are counted (`answers-duplicate`, `answers-unknown`) and change no row.
+        An answer to an answered row is a "duplicate", one to a row that is gone or never was is "unknown"; they
+        change no row. All three are counted in the same transaction (`answered`, `answers-duplicate`,
+        `answers-unknown`).
         """
         with self._database.write() as db:
             cursor = db.execute(
@@ -151,6 +152,7 @@ class Store(VersionTable):
                 (logits, labels_id, time_s, row_id),
             )
             if cursor.rowcount == 1:
+                add_count(db, "counters", "answered", 1)
                 make_room(db, 0, self._max_bytes)
                 return "stored"
             exists = db.execute("SELECT 1 FROM rows WHERE id = ?", (row_id,)).fetchone() is not None

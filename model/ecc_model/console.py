@@ -27,7 +27,7 @@ def run(app: typer.Typer) -> None:
     except EccError as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        note(f"error: {error}")
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
@@ -40,4 +40,5 @@ def print_json(value: object) -> None:
 
 def note(text: str) -> None:
     """A line for the person at the terminal; never mixed into what a program reads from standard output."""
-    print(text, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{text}\n")  # one write: `print` makes two, and another thread's line may fall between
+    sys.stderr.flush()

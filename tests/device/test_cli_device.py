@@ -235,7 +235,7 @@ def test_a_signal_ends_a_replay_that_waits_for_a_worker(work: Path, tmp_path: Pa
 def test_a_signal_ends_a_device_whose_camera_hangs(work: Path, tmp_path: Path) -> None:
     """A driver that never returns from the second read."""
     (tmp_path / "cv2.py").write_text(
-        "import threading\n"
+        "import sys, threading\n"
         "import numpy as np\n"
         "CAP_PROP_FPS, COLOR_BGR2RGB = 5, 4\n"
         "class VideoCapture:\n"
@@ -245,7 +245,7 @@ def test_a_signal_ends_a_device_whose_camera_hangs(work: Path, tmp_path: Path) -
         "    def release(self): pass\n"
         "    def read(self):\n"
         "        self.reads += 1\n"
-        "        if self.reads > 1: threading.Event().wait()\n"
+        "        if self.reads > 1: print('hangs', file=sys.stderr, flush=True) or threading.Event().wait()\n"
         "        return True, np.zeros((16, 16, 3), np.uint8)\n"
         "def cvtColor(image, how): return image\n"
     )
@@ -253,6 +253,7 @@ def test_a_signal_ends_a_device_whose_camera_hangs(work: Path, tmp_path: Path) -
     arguments = ("start", "--model", work / "vgg9.pt", "--state", tmp_path / "s", "--json")
     with Process("ecc-device", *arguments, PYTHONPATH=path) as running:
         assert json.loads(running.line())["frame"] == 0
+        running.line("hangs", "stderr")
         assert running.end() == 0
     assert running.errors[-1] == "1 frames, 0 went up (0 bytes)"
 

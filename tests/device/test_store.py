@@ -55,7 +55,7 @@ def test_an_answer_is_stored_once(store: Store) -> None:
     row = store.row(row_id)
     assert row is not None
     assert (row.state, row.logits, row.labels_id, row.answered_s) == ("labelled", LOGITS, LABELS, 3.0)
-    assert store.counts() == {"answers-duplicate": 1}
+    assert store.counts() == {"answered": 1, "answers-duplicate": 1}
 
 
 def test_an_answer_to_no_row_is_only_counted(store: Store) -> None:
@@ -141,7 +141,7 @@ def test_summary_tells_what_is_there(store: Store) -> None:
     assert summary.bytes_used == (10 + 40 + 96) + (20 + 96)
     assert summary.max_bytes == 64 * 2**20
     assert summary.oldest_s == 5.0
-    assert (summary.drops, summary.counts) == ({}, {"late": 1})
+    assert (summary.drops, summary.counts) == ({}, {"answered": 1, "late": 1})
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_threads_share_one_store(store: Store) -> None:
         for _ in range(50):
             row_id = add(store, bits=bytes([number]))
             store.answer(row_id, LOGITS, LABELS, 2.0)
-            store.count("answered")
+            store.count("late")
             ids.append(row_id)
 
     threads = [threading.Thread(target=run, args=(k,)) for k in range(4)]
@@ -229,7 +229,7 @@ def test_threads_share_one_store(store: Store) -> None:
     for thread in threads:
         thread.join(60)
     assert sorted(ids) == list(range(1, 201))
-    assert store.counts() == {"answered": 200}
+    assert store.counts() == {"answered": 200, "late": 200}
     assert store.summary().rows == {"learnt": 0, "waiting": 0, "labelled": 200}
 
 
