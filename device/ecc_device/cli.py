@@ -21,6 +21,7 @@ from ecc_device.device import Device, DeviceConfig
 from ecc_device.events import EVENTS, check_event
 from ecc_device.filters import FILTERS
 from ecc_device.learning.recipes import LEARNERS
+from ecc_device.models import rollback as roll_back
 from ecc_device.player import Tally, classify, play, read_live, write_results
 from ecc_device.sources import Source, open_source
 from ecc_device.statefolder import default_state
@@ -41,7 +42,7 @@ StateOption = Annotated[
 ]
 SiteOption = Annotated[str, typer.Option(help="The site, as in the topics.")]
 DeviceOption = Annotated[str, typer.Option(help="This device's name; also its MQTT client id.")]
-FilterOption = Annotated[str, typer.Option(help=f"What counts as ambiguous: {', '.join(FILTERS)}.")]
+FilterOption = Annotated[str, typer.Option("--filter", help=f"What counts as ambiguous: {', '.join(FILTERS)}.")]
 SendOption = Annotated[str, typer.Option(help="What goes up: features (a few bytes of spikes) or frames (images).")]
 LearnerOption = Annotated[str, typer.Option(help=f"How it learns: {', '.join(LEARNERS)}.")]
 CaOption = Annotated[Path | None, typer.Option(help="Certificates to trust instead of the system's.")]
@@ -65,7 +66,7 @@ def start(
     site: SiteOption = "default",
     device: DeviceOption = "device",
     deadline_ms: Annotated[float, typer.Option(min=0, help="How long an ambiguous frame waits for the cloud.")] = 100.0,
-    filter_: Annotated[str, typer.Option("--filter", help=f"What is ambiguous: {', '.join(FILTERS)}.")] = "entropy",
+    filter_: FilterOption = "entropy",
     send: SendOption = "features",
     learner: LearnerOption = "lwf",
     ca: CaOption = None,
@@ -120,7 +121,7 @@ def replay(
     results: Annotated[Path | None, typer.Option(help="Write every result to this file, a JSON line each.")] = None,
     site: SiteOption = "default",
     device: DeviceOption = "device",
-    filter_: Annotated[str, typer.Option("--filter", help=f"What is ambiguous: {', '.join(FILTERS)}.")] = "entropy",
+    filter_: FilterOption = "entropy",
     send: SendOption = "features",
     learner: LearnerOption = "lwf",
     patience_s: Annotated[float, typer.Option(min=0, help="How long to wait for a worker's answer.")] = 60.0,
@@ -215,8 +216,6 @@ def notify(
 @app.command(epilog="Example: ecc-device rollback")
 def rollback(state: StateOption = None, device: DeviceOption = "device", as_json: JsonOption = False) -> None:
     """Go back to the model before the active one, in a running device or in its state folder."""
-    from ecc_device.models import rollback as roll_back
-
     folder = _state(state, device)
     try:
         no = dict(_asked(folder, "rollback"))["model_no"]
