@@ -19,5 +19,5 @@ class Recipe:
 
 
 OURS = Recipe()
-PLAIN = Recipe(steps=100, l_new=0.0, l_old=0.5, replay=False, freeze_norm=False)
+PLAIN = Recipe(l_new=0.0, l_old=0.5, replay=False, freeze_norm=False)
 LEARNERS = {"lwf": OURS, "lwf-plain": PLAIN}
