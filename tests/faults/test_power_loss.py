@@ -73,7 +73,6 @@ def pupil(models: TinyModels, robot: Robot) -> Robot:
         store.put_labels(labels_id(DIGITS), DIGITS)
         for row, label in zip(class_rows(models.program, UPLOADS, seed=3), UPLOADS, strict=True):
             store.answer(store.add(0.0, features, row, "0"), logits(label), labels_id(DIGITS), 1.0)
-        store.count("answered", len(UPLOADS))
     return robot
 
 
