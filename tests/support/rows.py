@@ -20,4 +20,4 @@ def fill_answered(store: Store, program: Program, labels: list[int] = UPLOADS) -
         logits = np.zeros(len(DIGITS), "<f4")
         logits[label] = 6.0
         row = store.add(0.0, features, bits, "0")
-        store.answer(row, logits.tobytes(), labels_id(DIGITS), 1.0)
+        assert store.answer(row, logits.tobytes(), labels_id(DIGITS), 1.0) == "stored"

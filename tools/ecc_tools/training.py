@@ -18,6 +18,7 @@ from ecc_model.nets.cloud import CloudNet
 from ecc_model.nets.vgg import SpikingVgg9, to_unit
 from ecc_model.program import Program
 
+KL_WEIGHT = 0.5  # l1 of eq. 8, the authors' own
 Progress = Callable[[float], None]  # told the finished share, 0 to 1, after every batch
 
 
@@ -85,8 +86,6 @@ def train_edge(
     labels: NDArray[np.int64],
     plan: Plan,
     progress: Progress,
-    *,
-    kl_weight: float = 0.5,
 ) -> None:
     """Head and exit jointly with the frozen teacher (eq. 8): KL to its logits over the edge's classes."""
     images, targets = to_unit(torch.from_numpy(frames)), torch.from_numpy(labels)
@@ -96,7 +95,7 @@ def train_edge(
         batch = augment(images[rows])
         with torch.no_grad():
             teacher = cloud.teacher(batch)[:, : net.config.classes]
-        return losses.joint(net(batch), targets[rows], teacher, kl_weight)
+        return losses.joint(net(batch), targets[rows], teacher, KL_WEIGHT)
 
     optimise([*net.head.parameters(), *net.exit.parameters()], loss, len(labels), plan, progress)
     net.eval()
@@ -109,8 +108,6 @@ def train_bottleneck(
     labels: NDArray[np.int64],
     plan: Plan,
     progress: Progress,
-    *,
-    kl_weight: float = 0.5,
 ) -> None:
     """Encoder, decoder and tail behind the frozen head, with the teacher beside them."""
     images, targets = to_unit(torch.from_numpy(frames)), torch.from_numpy(labels)
@@ -122,7 +119,7 @@ def train_bottleneck(
         batch = augment(images[rows])
         with torch.no_grad():
             split, teacher = net.split(batch), cloud.teacher(batch)
-        return losses.joint(cloud.features(net.encoder(split)), targets[rows], teacher, kl_weight)
+        return losses.joint(cloud.features(net.encoder(split)), targets[rows], teacher, KL_WEIGHT)
 
     parts = (net.encoder, cloud.decoder, cloud.tail)
     optimise([p for part in parts for p in part.parameters()], loss, len(labels), plan, progress)
@@ -139,7 +136,6 @@ def tune_cloud(
     progress: Progress,
     *,
     copies: int = 6,
-    kl_weight: float = 0.5,
 ) -> None:
     """Decoder and tail once more, on what the integer head and encoder really emit (`copies` views a frame)."""
     images = to_unit(torch.from_numpy(frames))
@@ -153,7 +149,7 @@ def tune_cloud(
     cloud.tail.train()
 
     def loss(rows: Tensor) -> Tensor:
-        return losses.joint(cloud.features(codes[:, rows]), targets[rows], teacher[rows], kl_weight)
+        return losses.joint(cloud.features(codes[:, rows]), targets[rows], teacher[rows], KL_WEIGHT)
 
     parameters = [*cloud.decoder.parameters(), *cloud.tail.parameters()]
     optimise(parameters, loss, len(targets), plan, progress)

@@ -5,7 +5,6 @@ import sys
 import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ecc_device.clock import VirtualClock
@@ -13,10 +12,8 @@ from ecc_device.learning.manager import UpdateManager
 from ecc_device.models import open_active, rollback
 from ecc_device.store import Store
 from ecc_model.errors import DeviceError, ModelError, StoreError, StoreFull
-from ecc_model.modelfile import labels_id
-from support.models import DIGITS, class_rows, write_tiny_models
-
-UPLOADS = [6, 7, 8, 9] * 30 + [0, 1, 2, 3, 4, 5] * 4
+from support.models import DIGITS, write_tiny_models
+from support.rows import fill_answered
 
 
 @pytest.fixture(scope="module")
@@ -24,23 +21,12 @@ def models(tmp_path_factory):
     return write_tiny_models(tmp_path_factory.mktemp("models"), learnable=True)
 
 
-def fill(store, program, uploads=UPLOADS):
-    """Rows that went up, with the cloud's right answers."""
-    features = bytes.fromhex(program.features_id)
-    store.put_labels(labels_id(DIGITS), DIGITS)
-    for row, label in zip(class_rows(program, uploads, seed=3), uploads, strict=True):
-        logits = np.zeros(10, "<f4")
-        logits[label] = 6.0
-        row_id = store.add(0.0, features, row, "0")
-        assert store.answer(row_id, logits.tobytes(), labels_id(DIGITS), 1.0) == "stored"
-
-
 @pytest.fixture
 def device(tmp_path, models):
     """A store with the factory model active and 144 answered rows, and where swaps are noted."""
     with Store.open(tmp_path / "state") as store:
         open_active(models.edge, store, tmp_path / "state", 0.0)
-        fill(store, models.program)
+        fill_answered(store, models.program)
         swaps = []
         manager = UpdateManager(
             store, tmp_path / "state", VirtualClock(), lambda model, no: swaps.append((model.labels, no))
@@ -180,7 +166,7 @@ def test_sigkill_during_an_update_leaves_the_old_model_and_all_rows(tmp_path, mo
     folder = tmp_path / "state"
     with Store.open(folder) as store:
         open_active(models.edge, store, folder, 0.0)
-        fill(store, models.program)
+        fill_answered(store, models.program)
     command = [sys.executable, "-c", KILLED, str(folder), str(models.edge), stage]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         killer = threading.Timer(120, process.kill)
