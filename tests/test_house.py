@@ -39,6 +39,7 @@ HEAVY = {
     "spikingjelly": (),
     "sklearn": ("tools/",),
     "matplotlib": ("tools/",),
+    "transformers": (),
     "cv2": (),
     "amqtt": (),
 }

@@ -24,7 +24,7 @@ Logits = NDArray[np.float32]
 
 
 class CloudModel:
-    """What `cloud.pt` can do. Both networks have run once when the constructor returns, so the first request is quick.
+    """What `cloud.pt` can do. Its networks have run once when the constructor returns, so the first request is quick.
 
     Raises `ModelError` for a file that cannot be used.
     """
@@ -40,6 +40,7 @@ class CloudModel:
         self.frame = _frame(path, manifest, config)
         self.encoders = _encoders(path, manifest, config)
         """Start of each readable `features_id` -> shape (T, C, H, W) of its spikes."""
+        self.reads_frames = config.teacher is not None
         self._temperature = manifest.temperature
         self._try_out()
 
@@ -48,8 +49,11 @@ class CloudModel:
         return self._run(self._net.features, torch.from_numpy(np.stack(batch, axis=1)).to(torch.float32))
 
     def frames(self, batch: Sequence[Pixels]) -> Logits:
-        """Teacher's logits (B, N) divided by the model's temperature, for B frames as `frames.fit` returns them."""
-        return self._run(self._net.teacher, to_unit(torch.from_numpy(np.stack(batch))))
+        """Teacher's logits (B, N) divided by the model's temperature, for B frames as `frames.fit` returns them.
+
+        `ValueError` unless `reads_frames`.
+        """
+        return self._run(self._net.frames, to_unit(torch.from_numpy(np.stack(batch))))
 
     def _run(self, network: Callable[[Tensor], Tensor], inputs: Tensor) -> Logits:
         with torch.inference_mode():
@@ -58,7 +62,7 @@ class CloudModel:
     def _try_out(self) -> None:
         still = np.zeros((self.frame.height, self.frame.width, self.frame.channels), np.uint8)
         try:
-            answers = [self.frames([still])]
+            answers = [self.frames([still])] if self.reads_frames else []
             answers += [self.features([np.zeros(shape, np.bool_)]) for shape in self.encoders.values()]
         except RuntimeError as exc:
             raise ModelCorrupt(self.path, f"its networks do not run: {str(exc).splitlines()[0]:.120}") from exc

@@ -2,7 +2,7 @@
 
 | refusal          | when                                                                                   |
 |------------------|----------------------------------------------------------------------------------------|
-| unknown-features | no encoder of the model has the request's `features_id`                                |
+| unknown-features | no encoder of the model has the request's `features_id`, or frames without a teacher   |
 | bad-request      | not a valid message, or spikes or pixels that do not fit their shape                   |
 | busy             | the queue is full, the worker is stopping, or torch could not run (memory)             |
 | expired          | longer in this worker's own queue than the request's budget                            |
@@ -146,6 +146,9 @@ class Worker:
 
     def _frame_request(self, reply_topic: str, payload: bytes) -> Request | Reply:
         message = decode(FrameRequest, payload)
+        if not self._model.reads_frames:
+            detail = "frames; this worker has no teacher for them, send features"
+            return self._refusal(message.id, UNKNOWN_FEATURES, detail)
         spec = self._model.frame
         fitted = (message.steps, spec.height, spec.width, spec.channels)  # all frames of as many steps end alike
         budget_s = message.budget_ms / 1000

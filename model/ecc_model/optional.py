@@ -13,6 +13,7 @@ _OPTIONAL = {
     "spikingjelly": ("spikingjelly", "tools"),
     "sklearn": ("scikit-learn", "tools"),
     "matplotlib": ("matplotlib", "tools"),
+    "transformers": ("transformers", "vit"),
     "amqtt": ("amqtt", "broker"),
     "cv2": ("opencv-python-headless", "camera"),
 }

@@ -18,6 +18,8 @@ from ecc_model.nets.checkpoint import load_cloud, save_cloud
 from ecc_model.nets.neuron import Lif
 from support.models import DIGITS, TinyModels
 
+TEACHER = {"kind": "resnet8", "channels": 1, "classes": 10, "width": 0.125}
+
 
 def lying(models: TinyModels, folder: Path, **lies: Any) -> Path:
     """A cloud.pt whose manifest says something else."""
@@ -83,7 +85,15 @@ def test_networks_that_answer_nan_are_refused_at_start(models: TinyModels, tmp_p
     ("field", "value", "text"),
     [
         ("tail_channels", 10**6, "torch cannot restore it: Error(s) in loading state_dict for CloudNet"),
-        ("teacher_channels", -1, "torch cannot restore it: Trying to create tensor with negative dimension"),
+        ("code_channels", -1, "torch cannot restore it: Trying to create tensor with negative dimension"),
+        ("teacher", TEACHER | {"width": 1e4}, "torch cannot restore it: Error(s) in loading state_dict for CloudNet"),
+        (
+            "teacher",
+            TEACHER | {"kind": "vgg16"},
+            "torch cannot restore it: Error(s) in loading state_dict for CloudNet",
+        ),
+        ("teacher", TEACHER | {"kind": "vgg17"}, "its network is not described rightly: Invalid enum value 'vgg17'"),
+        ("teacher", TEACHER | {"classes": 9}, "a teacher of 1 channels and 10 classes is needed, not of 1 and 9"),
         ("steps", "two", "its network is not described rightly: Expected `int`, got `str`"),
     ],
 )
@@ -111,6 +121,21 @@ def rewritten(source: Path, folder: Path, manifest: Any) -> Path:
     torch.save(torch.load(source, weights_only=True), path)
     add_records(path, manifest, {})
     return path
+
+
+def test_a_damaged_pickle_is_refused_whatever_it_makes_of_itself(models: TinyModels, tmp_path: Path) -> None:
+    # the opcodes come first in the file: flips there have torch pop from empty lists and call strings
+    original, random_, path = models.cloud.read_bytes(), random.Random(0), tmp_path / "pickle.pt"
+    outcomes = set()
+    for _ in range(400):
+        data = bytearray(original)
+        data[random_.randrange(64, 10_000)] ^= 1 << random_.randrange(8)
+        path.write_bytes(data)
+        try:
+            load_cloud(path, Lif)
+        except ModelCorrupt as error:
+            outcomes.add(type(error.__cause__))
+    assert {IndexError, AttributeError} <= outcomes
 
 
 def test_other_files_are_told_apart(models: TinyModels, tmp_path: Path) -> None:

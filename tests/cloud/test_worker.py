@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -22,7 +23,8 @@ from ecc_cloud.worker import Worker
 from ecc_model.bits import Spikes
 from ecc_model.frames import fit
 from ecc_model.modelfile import labels_id
-from ecc_model.nets.checkpoint import load_cloud
+from ecc_model.nets.checkpoint import load_cloud, save_cloud
+from ecc_model.nets.cloud import CloudNet
 from ecc_model.nets.neuron import Lif
 from ecc_model.nets.vgg import to_unit
 from support.asker import PATIENCE_S, Asker, StartWorker, features_request, frame_request
@@ -85,11 +87,32 @@ def test_frames_are_resized_and_answered_by_the_teacher(
     frame = np.random.default_rng(2).integers(0, 256, shape, np.uint8)
     net, _ = load_cloud(models.cloud, Lif)
     with torch.inference_mode():
-        expected = net.teacher(to_unit(torch.from_numpy(fit(frame, cloud_model.frame)[None])))[0].numpy()
+        expected = net.frames(to_unit(torch.from_numpy(np.stack([fit(frame, cloud_model.frame)]))))[0].numpy()
     start_worker()
     reply = asker.ask("frame", frame_request(8, frame))
     assert (reply.id, reply.refusal, reply.labels_id) == (8, 0, labels_id(DIGITS))
     np.testing.assert_array_equal(reply.values(), expected)
+
+
+def test_a_worker_without_a_teacher_refuses_frames_and_answers_features(
+    models: TinyModels, tmp_path: Path, start_worker: StartWorker, asker: Asker, spikes: Spikes
+) -> None:
+    net, manifest = load_cloud(models.cloud, Lif)
+    blind = CloudNet(msgspec.structs.replace(net.config, teacher=None), Lif)
+    blind.load_state_dict({k: v for k, v in net.state_dict().items() if not k.startswith("teacher.")})
+    save_cloud(
+        tmp_path / "blind.pt",
+        blind,
+        labels=DIGITS,
+        temperature=1.0,
+        encoders=manifest.encoders,
+        frame=manifest.frame,
+        provenance={},
+    )
+    start_worker(CloudModel(tmp_path / "blind.pt"))
+    reply = asker.ask("frame", frame_request(9, np.zeros((16, 16, 1), np.uint8)))
+    assert refused(reply) == (9, "unknown-features", "frames; this worker has no teacher for them, send features")
+    assert asker.ask("features", features_request(10, spikes, models.program.features_id)).refusal == 0
 
 
 def test_the_same_request_gets_the_same_bits_every_time(

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from ecc_model.nets.losses import distillation, joint, without_forgetting
+from ecc_model.nets.losses import distillation, feature_alignment, joint, without_forgetting
 
 EVEN = torch.tensor([[0.0, 0.0]])
 THREE_TO_ONE = torch.tensor([[math.log(3.0), 0.0]])  # p = 3/4, 1/4 at temperature 1
@@ -37,6 +37,32 @@ def test_distillation_is_the_mean_over_the_batch() -> None:
 def test_joint_loss_is_cross_entropy_plus_weighted_distillation() -> None:
     found = joint(EVEN, torch.tensor([1]), 2 * THREE_TO_ONE, 0.5)
     assert found.item() == pytest.approx(math.log(2) + 0.5 * 4 * kl([0.75, 0.25], [0.5, 0.5]))
+
+
+def test_labels_of_mixed_images_are_probabilities() -> None:
+    student, teacher = torch.randn(3, 4), torch.randn(3, 4)
+    sure = joint(student, torch.eye(4)[[2, 0, 1]], teacher, 0.5)
+    assert sure.item() == pytest.approx(joint(student, torch.tensor([2, 0, 1]), teacher, 0.5).item())
+    mixed = joint(THREE_TO_ONE, torch.tensor([[0.4, 0.6]]), teacher[:1, :2], 0.0)
+    assert mixed.item() == pytest.approx(-0.4 * math.log(0.75) - 0.6 * math.log(0.25))
+
+
+def test_feature_alignment_is_the_mean_square_over_steps_batch_and_elements() -> None:
+    spikes = torch.tensor([[0.0, 1.0], [1.0, 1.0]]).view(2, 1, 2, 1, 1)  # two steps of one image with two channels
+    mapped = torch.tensor([0.5, -1.0]).view(1, 2, 1, 1)
+    assert feature_alignment(spikes, mapped).item() == pytest.approx((0.25 + 4 + 0.25 + 4) / 4)
+    both = torch.cat([spikes, spikes], dim=1), torch.cat([mapped, torch.ones(1, 2, 1, 1)])
+    assert feature_alignment(*both).item() == pytest.approx((8.5 + 1.0) / 8)
+
+
+def test_the_student_and_the_map_learn_from_the_alignment() -> None:
+    student = torch.tensor([0.2, 0.9]).view(1, 1, 2, 1, 1).requires_grad_()
+    mapping = torch.nn.Conv2d(3, 2, 1)
+    feature_alignment(student, mapping(torch.rand(1, 3, 1, 1))).backward()
+    assert student.grad is not None
+    assert (student.grad != 0).all()
+    assert mapping.weight.grad is not None
+    assert (mapping.weight.grad != 0).all()
 
 
 def test_old_classes_are_compared_among_themselves_only() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ecc_model.nets.cloud import CloudConfig, CloudNet
+from ecc_model.nets.losses import feature_alignment
 from ecc_model.nets.neuron import Lif
 from ecc_model.nets.vgg import SpikingConv, SpikingVgg9, VggConfig, to_unit
 from support.models import lively_network
@@ -18,7 +18,7 @@ def config(**changes: object) -> VggConfig:
 
 
 @pytest.mark.parametrize("split", [1, 2, 3])
-@pytest.mark.parametrize("steps", [2, 3, 4])
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_shapes_follow_cut_steps_and_channels(split: int, steps: int, channels: int) -> None:
     made = config(split=split, steps=steps, channels=channels, code_channels=3, code_stride=2)
@@ -81,28 +81,34 @@ def test_gradients_reach_every_weight() -> None:
     assert [name for name, weight in net.named_parameters() if weight.grad is None] == []
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_the_cloud_decodes_to_the_map_at_the_cut(stride: int) -> None:
-    edge = lively_network(config(code_channels=3, code_stride=stride), seed=0)
-    cloud = CloudNet(
-        CloudConfig(
-            steps=2,
-            channels=1,
-            classes=7,
-            code_channels=3,
-            code_stride=stride,
-            split_channels=edge.config.split_channels,
-            tail_channels=4,
-            teacher_channels=4,
-        ),
-        Lif,
-    ).eval()
-    with torch.no_grad():
-        split = edge.split(torch.rand(3, 1, 16, 24))
-        assert cloud.decoder(edge.encoder(split)).shape == split.shape
-        assert cloud.features(edge.encoder(split)).shape == (3, 7)
-        still = torch.rand(3, 1, 16, 24)
-        torch.testing.assert_close(cloud.teacher(still), cloud.teacher(still[:, None].expand(-1, 2, -1, -1, -1)))
+@pytest.mark.parametrize("split", [1, 2, 3])
+@pytest.mark.parametrize("steps", [1, 4])
+def test_features_are_the_spikes_behind_the_third_pool(split: int, steps: int) -> None:
+    net = lively_network(config(split=split, steps=steps), seed=0)
+    for frames in (torch.rand(3, 1, 16, 24), torch.rand(3, steps, 1, 16, 24)):
+        with torch.no_grad():
+            logits, features = net.with_features(frames)
+            assert torch.equal(logits, net(frames))
+            assert features.shape == (steps, 3, net.config.stage_channels(2)[-1], 2, 3)
+            assert set(features.unique().tolist()) == {0.0, 1.0}
+            assert torch.equal(net.exit[-1](net.exit[-2](features)), logits)
+
+
+def test_aligned_features_teach_the_layers_before_them_and_would_not_if_they_were_detached() -> None:
+    net = lively_network(config(), seed=0)
+    frames, mapped = torch.rand(2, 1, 16, 24), torch.rand(2, net.config.stage_channels(2)[-1], 2, 3)
+
+    def gradients(detached: bool, weight: float) -> list[torch.Tensor]:
+        net.zero_grad()
+        logits, features = net.with_features(frames)
+        term = feature_alignment(features.detach() if detached else features, mapped)
+        (logits.sum() + weight * term).backward()
+        return [p.grad.clone() for part in (net.head, net.exit[:-2]) for p in part.parameters() if p.grad is not None]
+
+    alone, aligned, detached = gradients(False, 0.0), gradients(False, 1.0), gradients(True, 1.0)
+    assert len(alone) == len(aligned) == 7 * 3  # weight, gamma and beta of seven convolutions
+    assert all(not torch.equal(a, b) for a, b in zip(alone, aligned, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(alone, detached, strict=True))
 
 
 def test_pixels_become_units_channels_first() -> None:

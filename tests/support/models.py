@@ -10,6 +10,7 @@ import torch
 
 from ecc_model import bits
 from ecc_model.modelfile import EncoderInfo, GuardSet
+from ecc_model.nets.ann import AnnConfig
 from ecc_model.nets.checkpoint import ENCODER_NAME, save_cloud, save_edge
 from ecc_model.nets.cloud import CloudConfig, CloudNet
 from ecc_model.nets.neuron import Lif
@@ -112,7 +113,7 @@ def write_tiny_models(
             code_stride=config.code_stride,
             split_channels=config.split_channels,
             tail_channels=8,
-            teacher_channels=8,
+            teacher=AnnConfig(kind="resnet8", channels=config.channels, classes=len(DIGITS), width=0.125),
         ),
         Lif,
     ).eval()

@@ -35,7 +35,8 @@ WEIGHTS = "weights"  # their entry in the manifest's records: torch.load checks 
 # what torch.load, a network's constructor and load_state_dict raise on files that lie
 _UNUSABLE = (
     RuntimeError,
-    KeyError,
+    LookupError,
+    AttributeError,
     EOFError,
     pickle.UnpicklingError,
     OSError,
@@ -55,8 +56,11 @@ def save_edge(
     temperature: float,
     threshold: float,
     provenance: dict[str, str],
+    half: bool = False,
 ) -> None:
     """Write an edge model atomically: float weights for torch, integer program and guard set for the device.
+
+    `half` stores matrices of weights in 16 bits; they come back as what `round_to_half` makes of them.
 
     `ModelError` when it cannot be written.
     """
@@ -74,7 +78,7 @@ def save_edge(
         program=spec,
         provenance=provenance,
     )
-    _save(path, net, manifest, records)
+    _save(path, net, manifest, records, half)
 
 
 def save_cloud(
@@ -86,6 +90,7 @@ def save_cloud(
     encoders: Sequence[EncoderInfo],
     frame: Sequence[int],
     provenance: dict[str, str],
+    half: bool = False,
 ) -> None:
     """Write the worker's model: decoder, tail, teacher, and which features it can read. Errors: see `save_edge`."""
     manifest = Manifest(
@@ -98,7 +103,18 @@ def save_cloud(
         network=msgspec.to_builtins(net.config),
         provenance=provenance,
     )
-    _save(path, net, manifest, {})
+    _save(path, net, manifest, {}, half)
+
+
+def round_to_half(net: nn.Module) -> None:
+    """Round the matrices of a network to 16 bits in place. Biases and batch statistics keep theirs: some are tiny."""
+    with torch.no_grad():
+        for tensor in _matrices(net.state_dict()).values():
+            tensor.copy_(tensor.half())
+
+
+def _matrices(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in state.items() if tensor.is_floating_point() and tensor.ndim > 1}
 
 
 def load_edge(path: Path, neuron: Neuron) -> SpikingVgg9:
@@ -115,9 +131,11 @@ def load_cloud(path: Path, neuron: Neuron) -> tuple[CloudNet, Manifest]:
     return _restore(path, manifest, lambda: CloudNet(config, neuron)), manifest
 
 
-def _save(path: Path, net: nn.Module, manifest: Manifest, records: Records) -> None:
+def _save(path: Path, net: nn.Module, manifest: Manifest, records: Records, half: bool) -> None:
     partial = path.with_name(path.name + ".partial")
-    weights = {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    if half:
+        weights |= {name: tensor.half() for name, tensor in _matrices(weights).items()}
     manifest = msgspec.structs.replace(manifest, records={WEIGHTS: weights_hash(weights)})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -165,6 +183,7 @@ def _restore(path: Path, manifest: Manifest, build: Callable[[], _Net]) -> _Net:
         with torch.device("meta"):  # no memory for what a manifest claims: the weights bring their own
             net = build()
         net.load_state_dict(weights, assign=True)
+        net.float()  # what was stored in 16 bits
     except _UNUSABLE as exc:
         reason = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
         raise ModelCorrupt(path, f"torch cannot restore it: {reason:.120}") from exc

@@ -1,20 +1,24 @@
-"""The cloud's networks: decoder and tail for features, a small residual ANN as teacher for images."""
+"""The cloud's networks: decoder and tail for features, a dense network as teacher for images."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import cast
 
 import msgspec
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ecc_model.nets.ann import AnnConfig, build_ann, residual_classifier
 from ecc_model.nets.neuron import Neuron
 from ecc_model.nets.vgg import GAMMA, merge_steps
 
+TAIL_BLOCKS = (1, 1)  # residual blocks of each stage
+
 
 class CloudConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Sizes of the cloud's networks. `code_*` describe the spikes that arrive, `split_channels` what they decode to."""
+    """Sizes of the cloud's networks. `code_*` describe the spikes that arrive, `split_channels` what they decode to.
+
+    Without a teacher the cloud reads features alone. `ValueError` for a teacher of other images or classes.
+    """
 
     steps: int
     channels: int
@@ -23,7 +27,15 @@ class CloudConfig(msgspec.Struct, frozen=True, kw_only=True):
     code_stride: int
     split_channels: int
     tail_channels: int = 64
-    teacher_channels: int = 32
+    teacher: AnnConfig | None
+
+    def __post_init__(self) -> None:
+        teacher = self.teacher
+        if teacher is not None and (teacher.channels, teacher.classes) != (self.channels, self.classes):
+            raise ValueError(
+                f"a teacher of {self.channels} channels and {self.classes} classes is needed, "
+                f"not of {teacher.channels} and {teacher.classes}"
+            )
 
 
 class Decoder(nn.Module):
@@ -47,39 +59,6 @@ class Decoder(nn.Module):
         return cast(Tensor, self.lif(merge_steps(self.norm, merge_steps(self.conv, code))))
 
 
-class Residual(nn.Module):
-    """Two 3x3 convolutions with batch norm and a shortcut. Shape: (B, I, H, W) -> (B, O, H / stride, W / stride)."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
-        super().__init__()
-        self.branch = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(),
-            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
-            nn.BatchNorm2d(outputs),
-        )
-        same = stride == 1 and inputs == outputs
-        self.shortcut = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """ReLU of branch plus shortcut."""
-        return F.relu(self.branch(x) + self.shortcut(x))
-
-
-def _residual_classifier(inputs: int, channels: int, strides: tuple[int, ...], classes: int) -> nn.Sequential:
-    layers: OrderedDict[str, nn.Module] = OrderedDict(
-        stem=nn.Sequential(nn.Conv2d(inputs, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU())
-    )
-    for index, stride in enumerate(strides):
-        layers[f"block{index}"] = Residual(channels, channels * stride, stride)
-        channels *= stride
-    layers["pool"] = nn.AdaptiveAvgPool2d(1)
-    layers["flatten"] = nn.Flatten()
-    layers["classifier"] = nn.Linear(channels, classes)
-    return nn.Sequential(layers)
-
-
 class Tail(nn.Module):
     """The cloud's layers behind the decoder: all steps side by side as channels, then a residual ANN.
 
@@ -89,35 +68,32 @@ class Tail(nn.Module):
     def __init__(self, config: CloudConfig) -> None:
         super().__init__()
         inputs = config.steps * config.split_channels
-        self.layers = _residual_classifier(inputs, config.tail_channels, (1, 2), config.classes)
+        self.layers = residual_classifier(inputs, config.tail_channels, TAIL_BLOCKS, config.classes)
 
     def forward(self, spikes: Tensor) -> Tensor:
         """Logits."""
         return cast(Tensor, self.layers(spikes.transpose(0, 1).flatten(1, 2)))
 
 
-class Teacher(nn.Module):
-    """A small residual ANN on whole images. Shape: (B, channels, H, W) in [0, 1] -> (B, N) logits."""
-
-    def __init__(self, config: CloudConfig) -> None:
-        super().__init__()
-        self.layers = _residual_classifier(config.channels, config.teacher_channels, (1, 2, 2), config.classes)
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """Logits; frames with steps (B, T, C, H, W) are averaged over T."""
-        return cast(Tensor, self.layers(frames.mean(1) if frames.ndim == 5 else frames))
-
-
 class CloudNet(nn.Module):
-    """Decoder, tail and teacher: what `cloud.pt` holds."""
+    """Decoder, tail and, unless the configuration has none, teacher: what `cloud.pt` holds."""
 
     def __init__(self, config: CloudConfig, neuron: Neuron) -> None:
         super().__init__()
         self.config = config
         self.decoder = Decoder(config, neuron)
         self.tail = Tail(config)
-        self.teacher = Teacher(config)
+        self.teacher = None if config.teacher is None else build_ann(config.teacher)
 
     def features(self, code: Tensor) -> Tensor:
         """Logits (B, N) for the spikes (T, B, C', H', W') of a bottleneck encoder."""
         return cast(Tensor, self.tail(self.decoder(code)))
+
+    def frames(self, frames: Tensor) -> Tensor:
+        """The teacher's logits (B, N) for frames in [0, 1]: (B, C, H, W), or (B, T, C, H, W), averaged over T.
+
+        `ValueError` without a teacher.
+        """
+        if self.teacher is None:
+            raise ValueError("this network has no teacher; give it one, or features")
+        return cast(Tensor, self.teacher(frames.mean(1) if frames.ndim == 5 else frames))

@@ -18,8 +18,22 @@ def distillation(student: Tensor, teacher: Tensor, tau_d: float = TAU_D) -> Tens
 
 
 def joint(student: Tensor, labels: Tensor, teacher: Tensor, weight: float) -> Tensor:
-    """`L = L_CE + l1 L_KL` (ECC-SNN, eq. 8) with `l1 = weight`. Shape: (B, N), (B,), (B, N)."""
+    """`L = L_CE + l1 L_KL` (ECC-SNN, eq. 8) with `l1 = weight`.
+
+    Shape: student (B, N); labels (B,) as indices, or (B, N) as probabilities where images are mixed; teacher (B, N).
+    """
     return F.cross_entropy(student, labels) + weight * distillation(student, teacher)
+
+
+def feature_alignment(student: Tensor, teacher: Tensor) -> Tensor:
+    """`L_feat = 1/T sum_t || M(F_teacher) - F_student[t] ||^2` (ECC-SNN, eq. 9), the square as a mean over elements.
+
+    The student carries gradient, and so does the learnt 1x1 map M, which is applied outside: the teacher's map enters
+    it detached. The mean keeps the term's weight apart from the size of the map.
+
+    Shape: student (T, B, C, H, W) spikes, teacher (B, C, H, W) behind M.
+    """
+    return F.mse_loss(student, teacher.expand_as(student))
 
 
 def without_forgetting(new: Tensor, old: Tensor, weight: float) -> Tensor:

@@ -62,14 +62,14 @@ def merge_steps(module: nn.Module, x: Tensor) -> Tensor:
 
 
 class SpikingConv(nn.Module):
-    """3x3 convolution, batch norm over batch and time (tdBN with alpha = V_th = 1), LIF.
+    """Convolution of odd size, batch norm over batch and time (tdBN with alpha = V_th = 1), LIF.
 
     Shape: (T, B, I, H, W) -> (T, B, O, H / stride, W / stride).
     """
 
-    def __init__(self, inputs: int, outputs: int, neuron: Neuron, stride: int = 1) -> None:
+    def __init__(self, inputs: int, outputs: int, neuron: Neuron, stride: int = 1, kernel: int = 3) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
         self.norm = nn.BatchNorm2d(outputs)
         nn.init.constant_(self.norm.weight, GAMMA)
         self.lif = neuron()
@@ -134,6 +134,17 @@ def build_exit(config: VggConfig, neuron: Neuron) -> nn.Sequential:
     return nn.Sequential(*stages, SpikingLinear(features, hidden, neuron), Classifier(hidden, config.classes))
 
 
+def run_head(head: nn.Sequential, frames: Tensor, steps: int) -> Tensor:
+    """Spikes at the cut (T, B, C, H, W) for frames in [0, 1]: (B, C, H, W) still, or (B, T, C, H, W)."""
+    if frames.ndim == 4:
+        # A still image gives every step the same current: the first convolution is computed once.
+        first = cast(SpikingConv, head[0])
+        current = cast(Tensor, first.norm(first.conv(frames)))
+        spikes = cast(Tensor, first.lif(current.expand(steps, *current.shape)))
+        return cast(Tensor, head[1:](spikes))
+    return cast(Tensor, head(frames.transpose(0, 1)))
+
+
 def _stages(config: VggConfig, neuron: Neuron, stages: range, inputs: int) -> list[nn.Module]:
     layers: list[nn.Module] = []
     for stage in stages:
@@ -156,17 +167,16 @@ class SpikingVgg9(nn.Module):
 
     def split(self, frames: Tensor) -> Tensor:
         """Spikes at the cut (T, B, C, H, W) for frames in [0, 1]: (B, C, H, W) still, or (B, T, C, H, W)."""
-        if frames.ndim == 4:
-            # A still image gives every step the same current: the first convolution is computed once.
-            first = cast(SpikingConv, self.head[0])
-            current = cast(Tensor, first.norm(first.conv(frames)))
-            spikes = cast(Tensor, first.lif(current.expand(self.config.steps, *current.shape)))
-            return cast(Tensor, self.head[1:](spikes))
-        return cast(Tensor, self.head(frames.transpose(0, 1)))
+        return run_head(self.head, frames, self.config.steps)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Logits (B, N)."""
         return cast(Tensor, self.exit(self.split(frames)))
+
+    def with_features(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and the spikes after the third pool (T, B, 256 width, H/8, W/8) that eq. 9 aligns: one pass."""
+        features = cast(Tensor, self.exit[:-2](self.split(frames)))  # behind the pool: the hidden layer, the classifier
+        return cast(Tensor, self.exit[-2:](features)), features
 
 
 def to_unit(frames: Tensor) -> Tensor:
