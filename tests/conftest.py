@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 
 from support.brokers import BrokerProcess
 from support.golden import Golden
+
+# One thread for every library and child process: small networks are fastest so, and beside other work by far.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 pytest_plugins = ["support.torchless"]
 

@@ -8,7 +8,10 @@ import torch
 from ecc_device.sources import save_npz
 from ecc_model.errors import CompileError, ModelCorrupt, ModelError, ModelNotFound, SourceError
 from ecc_model.modelfile import read_edge
+from ecc_model.nets.checkpoint import load_edge
+from ecc_model.nets.neuron import Lif
 from ecc_model.nets.quantize import compile_network
+from ecc_tools.augmentation import Augmentation
 from ecc_tools.compiling import choose_guard, compare, load_plain, load_validation, write_model
 from ecc_tools.processes import find
 from support.models import CONFIG, DIGITS, lively_network
@@ -47,11 +50,31 @@ def test_a_missing_checkpoint_is_named(tmp_path):
 
 def test_the_guard_set_replays_views_of_some_frames_and_judges_with_the_others():
     program = compile_network(lively_network(CONFIG, 0))
-    guard = choose_guard(program, FRAMES, LABELS)
+    guard = choose_guard(program, FRAMES, LABELS, Augmentation("digits"))
     judges = guard.judge.astype(bool)
     assert judges.sum() == 256 - 6 * 8
     assert (~judges).sum() == 6 * 8 * 3
     assert np.bincount(guard.labels[~judges]).tolist() == [24] * 6
+
+
+def test_a_large_validation_part_leaves_as_many_judges_of_each_class():
+    program = compile_network(lively_network(CONFIG, 0))
+    guard = choose_guard(program, np.concatenate([FRAMES] * 2), np.tile(LABELS, 2), Augmentation("none"))
+    assert np.bincount(guard.labels[guard.judge.astype(bool)]).tolist() == [60] * 6
+
+
+def test_rounding_to_half_is_what_a_file_with_halves_brings_back(tmp_path):
+    net = lively_network(CONFIG, 0)
+    names = tuple("abcdef")
+    program = write_model(tmp_path / "half.pt", net, FRAMES, LABELS, names, {}, half=True)
+    write_model(tmp_path / "whole.pt", net, FRAMES, LABELS, names, {})
+    stored = torch.load(tmp_path / "half.pt", weights_only=True)
+    assert stored["head.0.conv.weight"].dtype == torch.float16
+    assert stored["head.0.norm.running_var"].dtype == torch.float32
+    assert (tmp_path / "half.pt").stat().st_size < 0.8 * (tmp_path / "whole.pt").stat().st_size
+    back = load_edge(tmp_path / "half.pt", Lif)
+    assert all(torch.equal(value, net.state_dict()[name]) for name, value in back.state_dict().items())
+    assert compile_network(back).features_id == program.features_id
 
 
 def test_too_few_frames_to_judge_with():
@@ -59,7 +82,7 @@ def test_too_few_frames_to_judge_with():
     with pytest.raises(
         CompileError, match=r"^100 validation frames leave 52 to judge updates with; give at least 248$"
     ):
-        choose_guard(program, FRAMES[:100], LABELS[:100])
+        choose_guard(program, FRAMES[:100], LABELS[:100], Augmentation("digits"))
 
 
 def test_compare_counts_agreement_and_both_accuracies():

@@ -19,8 +19,8 @@ def test_the_seed_decides_and_every_digit_is_in_every_part():
         assert np.bincount(once[name].labels).tolist() == [count] * 10
 
 
-def test_known_keeps_the_edges_digits():
-    known = load_digits(0)["first"].known()
+def test_the_edges_digits_are_a_part_of_their_own():
+    known = load_digits(0)["first"].of(range(KNOWN))
     assert set(known.labels.tolist()) == set(range(KNOWN))
     assert known.frames.shape == (PARTS["first"] * KNOWN, 16, 16, 1)
     assert known.frames.dtype == np.uint8

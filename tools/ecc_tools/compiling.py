@@ -12,27 +12,34 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ecc_device.calibration import fit_temperature, fit_threshold
-from ecc_device.engine import NumpyEngine
 from ecc_device.learning.gate import MIN_JUDGE_ROWS
 from ecc_device.sources import open_source
 from ecc_model import bits
 from ecc_model.errors import CompileError, ModelCorrupt, ModelNotFound, SourceError
 from ecc_model.frames import Pixels
-from ecc_model.modelfile import GuardSet
-from ecc_model.nets.checkpoint import save_edge
+from ecc_model.modelfile import EncoderInfo, GuardSet
+from ecc_model.nets.checkpoint import ENCODER_NAME, round_to_half, save_cloud, save_edge
+from ecc_model.nets.cloud import CloudNet
 from ecc_model.nets.neuron import Lif
 from ecc_model.nets.quantize import compile_network
 from ecc_model.nets.vgg import HIDDEN, STAGES, SpikingVgg9, VggConfig, to_unit
 from ecc_model.numerics import normalized_entropy, softmax
 from ecc_model.program import Program
-from ecc_tools.training import augment
+from ecc_tools.augmentation import Augmentation
+from ecc_tools.batched import BatchedProgram, in_chunks
+from ecc_tools.bottleneck import features_temperature
+from ecc_tools.data.parts import Part
+from ecc_tools.training import seeded
 
 REPLAY_PER_CLASS = 8  # validation frames of each class that an update replays
+JUDGE_ROWS = 360  # about so many, equally many of each class, travel in the model file to judge with
+ENOUGH_WRONG = 0.05  # share of wrong answers from which plain frames tell a temperature
+VIEW_SEED = 0
 VIEWS = 3  # each of them also in this many views less one
 Labels = NDArray[np.int64]
+Labelled = tuple[Pixels, Labels, tuple[str, ...]]  # frames, labels, and the labels' names
 
 
 @dataclass(frozen=True)
@@ -52,17 +59,32 @@ class Agreement:
 
 
 def write_model(
-    path: Path, net: SpikingVgg9, frames: Pixels, labels: Labels, names: Sequence[str], provenance: dict[str, str]
+    path: Path,
+    net: SpikingVgg9,
+    frames: Pixels,
+    labels: Labels,
+    names: Sequence[str],
+    provenance: dict[str, str],
+    *,
+    augmentation: str = "digits",
+    half: bool = False,
 ) -> Program:
-    """Compile `net`, calibrate it and choose its guard set on validation frames (N, H, W, C), and write `path`."""
+    """Compile `net`, calibrate it and choose its guard set on validation frames (N, H, W, C), and write `path`.
+
+    `augmentation` makes the further views of a frame; `half` stores torch's weights in 16 bits: the program is that of
+    the rounded weights.
+    """
     if labels.min() < 0 or labels.max() >= net.config.classes or len(names) != net.config.classes:
         raise CompileError(
             f"{len(names)} names and labels {labels.min()} to {labels.max()} for a network of {net.config.classes} "
             "classes; give validation frames of just these classes"
         )
+    if half:
+        round_to_half(net)
     program = compile_network(net)
-    guard = choose_guard(program, frames, labels)
-    temperature, threshold = calibrate(program, frames, labels)
+    views = Augmentation(augmentation)
+    guard = choose_guard(program, frames, labels, views)
+    temperature, threshold = calibrate(program, frames, labels, views)
     save_edge(
         path,
         net,
@@ -72,54 +94,91 @@ def write_model(
         temperature=temperature,
         threshold=threshold,
         provenance=provenance,
+        half=half,
     )
     return program
 
 
-def choose_guard(program: Program, frames: Pixels, labels: Labels) -> GuardSet:
-    """Validation rows: `REPLAY_PER_CLASS` frames of each class in `VIEWS` views to replay, all others to judge with."""
-    judge = np.ones(len(labels), np.bool_)
-    for label in np.unique(labels):
-        judge[np.flatnonzero(labels == label)[:REPLAY_PER_CLASS]] = False
-    if judge.sum() < MIN_JUDGE_ROWS:
-        raise CompileError(
-            f"{len(labels)} validation frames leave {judge.sum()} to judge updates with; "
-            f"give at least {MIN_JUDGE_ROWS + int((~judge).sum())}"
-        )
-    engine = NumpyEngine(program)
-    shown = np.concatenate([frames[judge], views(frames[~judge], VIEWS)])
-    rows = [np.frombuffer(bits.pack(engine.head(frame)), np.uint8) for frame in shown]
-    return GuardSet(
-        np.stack(rows),
-        np.concatenate([labels[judge], np.tile(labels[~judge], VIEWS)]).astype(np.int32),
-        (np.arange(len(rows)) < judge.sum()).astype(np.uint8),
+def write_cloud(
+    path: Path,
+    cloud: CloudNet,
+    program: Program,
+    validation: Part,
+    names: Sequence[str],
+    provenance: dict[str, str],
+    *,
+    half: bool = False,
+) -> None:
+    """Write the worker's model for the edge program whose spikes it reads; temperature by validation frames."""
+    if half:
+        round_to_half(cloud)
+    frame = program.input
+    save_cloud(
+        path,
+        cloud,
+        labels=names,
+        temperature=features_temperature(program, cloud, validation),
+        encoders=[EncoderInfo(ENCODER_NAME, program.features_id, list(program.code_shape))],
+        frame=[frame.steps, frame.channels, frame.height, frame.width],
+        provenance=provenance,
+        half=half,
     )
 
 
-def calibrate(program: Program, frames: Pixels, labels: Labels) -> tuple[float, float]:
-    """Temperature on augmented views (plain validation frames may all be right), threshold on the plain frames."""
-    logits = integer_logits(program, views(frames, VIEWS)).tolist()
-    temperature = fit_temperature(logits, np.tile(labels, VIEWS).tolist())
-    plain = logits[: len(frames)]
-    return temperature, fit_threshold([normalized_entropy(softmax(row, temperature)) for row in plain])
+def choose_guard(program: Program, frames: Pixels, labels: Labels, augmentation: Augmentation) -> GuardSet:
+    """Validation rows: `REPLAY_PER_CLASS` frames of each class in `VIEWS` views to replay, others to judge with."""
+    replay, judge, classes = [], [], np.unique(labels)
+    share = -(-JUDGE_ROWS // len(classes))
+    for label in classes:
+        rows = np.flatnonzero(labels == label)
+        replay.append(rows[:REPLAY_PER_CLASS])
+        judge.append(rows[REPLAY_PER_CLASS : REPLAY_PER_CLASS + share])
+    replayed, judging = np.sort(np.concatenate(replay)), np.sort(np.concatenate(judge))
+    if len(judging) < MIN_JUDGE_ROWS:
+        raise CompileError(
+            f"{len(labels)} validation frames leave {len(judging)} to judge updates with; "
+            f"give at least {MIN_JUDGE_ROWS + len(replayed)}"
+        )
+    shown = np.concatenate([frames[judging], show(frames[replayed], VIEWS, augmentation)])
+    packed = [np.frombuffer(bits.pack(spikes), np.uint8) for spikes in split_spikes(program, shown)]
+    return GuardSet(
+        np.stack(packed),
+        np.concatenate([labels[judging], np.tile(labels[replayed], VIEWS)]).astype(np.int32),
+        (np.arange(len(packed)) < len(judging)).astype(np.uint8),
+    )
 
 
-def views(frames: Pixels, count: int) -> Pixels:
+def calibrate(program: Program, frames: Pixels, labels: Labels, augmentation: Augmentation) -> tuple[float, float]:
+    """Temperature and threshold by validation frames.
+
+    Where nearly all of them are answered rightly they cannot tell a temperature; augmented views join them then.
+    """
+    plain = integer_logits(program, frames)
+    shown, truth = plain, labels
+    if (plain.argmax(axis=1) != labels).mean() < ENOUGH_WRONG:
+        shown = integer_logits(program, show(frames, VIEWS, augmentation))
+        truth = np.tile(labels, VIEWS)
+    temperature = fit_temperature(shown.tolist(), truth.tolist())
+    return temperature, fit_threshold([normalized_entropy(softmax(row, temperature)) for row in plain.tolist()])
+
+
+def show(frames: Pixels, count: int, augmentation: Augmentation) -> Pixels:
     """The frames, then `count - 1` augmented copies of all of them."""
-    images = to_unit(torch.from_numpy(frames))
-    return to_pixels(torch.cat([images, *(augment(images) for _ in range(count - 1))]))
-
-
-def to_pixels(images: Tensor) -> Pixels:
-    """Float (N, C, H, W) in [0, 1] back to `uint8` (N, H, W, C)."""
-    pixels: Pixels = (images * 255).round().to(torch.uint8).movedim(1, -1).contiguous().numpy()
-    return pixels
+    images, generator = torch.from_numpy(frames), seeded(VIEW_SEED)
+    views: Pixels = torch.cat([images, *(augmentation(images, generator) for _ in range(count - 1))]).numpy()
+    return views
 
 
 def integer_logits(program: Program, frames: Pixels) -> NDArray[np.float32]:
     """Logits (N, classes) as the device computes them."""
-    engine = NumpyEngine(program)
-    return np.stack([engine.exit(engine.head(frame)) for frame in frames])
+    batched = BatchedProgram(program)
+    return np.concatenate([batched.run(chunk).logits for chunk in in_chunks(frames)])
+
+
+def split_spikes(program: Program, frames: Pixels) -> NDArray[np.bool_]:
+    """Spikes at the cut (N, T, C, H, W) as the device computes them."""
+    batched = BatchedProgram(program)
+    return np.concatenate([batched.run(chunk).split for chunk in in_chunks(frames)])
 
 
 def compare(net: SpikingVgg9, program: Program, frames: Pixels, labels: Labels) -> Agreement:
@@ -168,7 +227,7 @@ def load_plain(checkpoint: Path, frame: tuple[int, ...], steps: int) -> SpikingV
     return net.eval()
 
 
-def load_validation(spec: str) -> tuple[Pixels, Labels, tuple[str, ...]]:
+def load_validation(spec: str) -> Labelled:
     """All frames (N, H, W, C) of a labelled source, their labels (N,) and the labels' names."""
     with contextlib.closing(open_source(spec)) as source:
         if source.labels is None:

@@ -1,4 +1,4 @@
-"""The whole loop on real images: Setup, broker, worker and device as processes, two streams, one update, a report."""
+"""The whole loop on real images: broker, worker and device as processes, two streams, one update, a report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shlex
 import shutil
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,27 +16,27 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from ecc_device.learning.candidate import teach
 from ecc_device.learning.job import assemble
 from ecc_device.store import Store
 from ecc_model.errors import EccError
 from ecc_model.frames import Pixels
-from ecc_model.modelfile import read_edge
+from ecc_model.modelfile import EdgeModel, read_edge
+from ecc_model.nets.checkpoint import load_edge
+from ecc_model.nets.neuron import Lif
 from ecc_tools import processes
 from ecc_tools.collaboration import Answers, Frames, curve, learner_row, uploads_needed
-from ecc_tools.demo_data import DemoData, Example, LearnerRow, Stream
-from ecc_tools.digits import KNOWN, NAMES, Part
+from ecc_tools.compiling import Agreement, Labelled, compare, load_validation
+from ecc_tools.data.parts import Part
+from ecc_tools.demo_data import DemoData, DemoModels, Example, LearnerRow, Stream
 from ecc_tools.report_record import fewer
-from ecc_tools.setup_stage import Setup, set_up
 from ecc_tools.stages import Stage
 
 EXAMPLES = 12
-NEEDED_GAIN_POINTS = 25.0
-NEEDED_FALL = 0.40
 MAX_LOSS_POINTS = 3.0
 MAX_COLLAB_DEFICIT_POINTS = 1.0
-MAX_BODY_BYTES = 32
 MIN_AGREEMENT, MAX_INTEGER_GAP_POINTS = 0.98, 0.5
 # what a run leaves in its folder, which the next run empties
 WRITTEN = (
@@ -51,6 +51,20 @@ class DemoRefused(EccError):
 
 
 @dataclass(frozen=True)
+class Promises:
+    """What a demo must show, beyond what every demo must."""
+
+    gain_points: float  # of the edge's accuracy, from the first stream to the second
+    fewer_uploads: float  # share by which the uploads needed for equal accuracy fall
+    body_bytes: int  # of an upload, at most
+
+
+DIGITS = Promises(gain_points=25.0, fewer_uploads=0.40, body_bytes=32)
+CIFAR10 = Promises(gain_points=0.0, fewer_uploads=0.0, body_bytes=128)
+SetUp = Callable[[Path, int, Stage], DemoModels]  # makes or names the models and streams of a seed, in a folder
+
+
+@dataclass(frozen=True)
 class Run:
     """What the processes of the execution and update stages have left."""
 
@@ -61,16 +75,22 @@ class Run:
     commands: list[str]
 
 
-def run_demo(folder: Path, seed: int, stage: Stage) -> DemoData:
-    """Run everything into `folder` (emptied first) and return what was measured."""
+def run_demo(
+    folder: Path,
+    set_up: SetUp,
+    seed: int,
+    promises: Promises,
+    stage: Stage,
+) -> DemoData:
+    """Run everything into `folder` (emptied first) on the models that `set_up` names, and return what was measured."""
     started = time.monotonic()
     clear(folder)
-    setup = set_up(folder, seed, stage)
+    models = set_up(folder, seed, stage)
     setup_s = time.monotonic() - started
     told = stage("execution and update: broker, worker, device")
-    run = run_processes(folder, setup, told)
+    run = run_processes(folder, models, told)
     told(1.0)
-    data = measure(folder, setup, run, seed)
+    data = measure(folder, models, run, seed, promises)
     data.report["seconds"] = {"setup": round(setup_s, 1), "all": round(time.monotonic() - started, 1)}
     return data
 
@@ -88,21 +108,21 @@ def clear(folder: Path) -> None:
         raise DemoRefused(f"{folder}: cannot be emptied ({exc.strerror}); give another folder with --out") from exc
 
 
-def run_processes(folder: Path, setup: Setup, told: Callable[[float], None]) -> Run:
+def run_processes(folder: Path, models: DemoModels, told: Callable[[float], None]) -> Run:
     """Broker, worker and device as separate processes; two replays with an update between them."""
     port = _free_port()
     url = f"mqtt://127.0.0.1:{port}"
     state = folder / "state"
     broker = ["ecc-broker", "start", "--port", str(port), "--data", str(folder / "broker"), "--json"]
-    worker = ["ecc-cloud", "start", "--model", str(setup.cloud), "--broker", url, "--json"]
+    worker = ["ecc-cloud", "start", "--model", str(models.cloud), "--broker", url, "--json"]
 
-    def replay(name: str) -> list[str]:
+    def replay(name: str, stream: Path) -> list[str]:
         return [
-            *["ecc-device", "replay", str(setup.streams[name]), "--model", str(setup.edge), "--broker", url],
+            *["ecc-device", "replay", str(stream), "--model", str(models.edge), "--broker", url],
             *["--state", str(state), "--results", str(folder / f"{name}.jsonl"), "--json"],
         ]
 
-    first, second = [*replay("first"), "--stay"], replay("second")
+    first, second = [*replay("first", models.first), "--stay"], replay("second", models.second)
     learn = ["ecc-device", "notify", "charging", "--wait", "--state", str(state), "--json"]
     with processes.running(broker, folder / "broker.log") as broker_process:
         broker_process.read_json()
@@ -134,19 +154,22 @@ def _decision(command: list[str]) -> dict[str, Any]:
     return decision
 
 
-def measure(folder: Path, setup: Setup, run: Run, seed: int) -> DemoData:
+def measure(folder: Path, models: DemoModels, run: Run, seed: int, promises: Promises) -> DemoData:
     """Everything that the report shows, from the device's result files, its store and the models."""
-    factory = read_edge(setup.edge)
-    streams = {name: _stream(folder, name, setup.parts[name]) for name in ("first", "second")}
-    part = setup.parts["second"]
-    known = part.labels < KNOWN
-    frames = Frames(factory.program, setup.cloud, part.frames, part.labels, NAMES)
+    factory = read_edge(models.edge)
+    parts = {"first": load_validation(str(models.first)), "second": load_validation(str(models.second))}
+    known_frames = {
+        name: np.isin(np.array(names)[labels], factory.labels) for name, (_, labels, names) in parts.items()
+    }
+    streams = {name: _stream(folder, name, known_frames[name]) for name in parts}
+    known = known_frames["second"]
+    frames = Frames(factory.program, models.cloud, *parts["second"])
     with Store.open(folder / "state", read_only=True) as store:
         active = store.active_version()
         learnt = read_edge(folder / "state" / "models" / active.file) if active is not None else factory
         answered = store.labelled(bytes.fromhex(factory.program.features_id))
         rows = [row for row in answered if row.id <= run.decision["figures"]["last_row"]]  # also if it was turned down
-        job, arrays = assemble(setup.edge, factory.labels, rows, store.labels, "lwf-plain", 0)
+        job, arrays = assemble(models.edge, factory.labels, rows, store.labels, "lwf-plain", 0)
     before = frames.ask(factory.program, factory.labels, factory.temperature)
     after = frames.ask(learnt.program, learnt.labels, learnt.temperature)
     curve_before, curve_after = curve(before, factory.threshold), curve(after, learnt.threshold)
@@ -173,7 +196,8 @@ def measure(folder: Path, setup: Setup, run: Run, seed: int) -> DemoData:
             frames.ask(plain.program, tuple(job.labels), factory.temperature),
         ),
     ]
-    report = _report(run, streams, learners, setup, seed)
+    agreement = _agreement(models.edge, factory, parts)
+    report = _report(run, streams, learners, agreement, seed)
     return DemoData(
         report=report,
         streams=list(streams.values()),
@@ -185,8 +209,22 @@ def measure(folder: Path, setup: Setup, run: Run, seed: int) -> DemoData:
         curve_after=curve_after,
         target_accuracy=target,
         learners=learners,
-        examples=_examples(folder, setup.parts["first"]),
-        checks=_checks(report, learners, uploads_needed(curve_before, target), setup),
+        examples=_examples(folder, parts["first"][0], factory.labels),
+        checks=_checks(report, learners, uploads_needed(curve_before, target), agreement, promises),
+    )
+
+
+def _agreement(path: Path, factory: EdgeModel, parts: Mapping[str, Labelled]) -> Agreement:
+    """Integer program beside float network on the known classes of both streams, which nothing was chosen on."""
+    shown = []
+    for frames, labels, names in parts.values():
+        part = Part(frames, labels).of([names.index(label) for label in factory.labels])
+        shown.append(part)
+    return compare(
+        load_edge(path, Lif),
+        factory.program,
+        np.concatenate([part.frames for part in shown]),
+        np.concatenate([part.labels for part in shown]),
     )
 
 
@@ -194,7 +232,7 @@ def _records(folder: Path, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def _stream(folder: Path, name: str, part: Part) -> Stream:
+def _stream(folder: Path, name: str, known: NDArray[np.bool_]) -> Stream:
     records = _records(folder, name)
     return Stream(
         name,
@@ -202,16 +240,16 @@ def _stream(folder: Path, name: str, part: Part) -> Stream:
         np.array([r["edge"]["label"] == r["truth"] for r in records]),
         np.array([r["label"] == r["truth"] for r in records]),
         np.array([r["uploaded"] for r in records]),
-        part.labels < KNOWN,
+        known,
     )
 
 
-def _examples(folder: Path, part: Part) -> list[Example]:
+def _examples(folder: Path, frames: Pixels, known: tuple[str, ...]) -> list[Example]:
     """The first frames that went up: half of them of classes that were new to the edge, half of known ones."""
     asked = [r for r in _records(folder, "first") if r["cloud"] is not None]
-    new = [r for r in asked if int(r["truth"]) >= KNOWN][: EXAMPLES // 2]
-    old = [r for r in asked if int(r["truth"]) < KNOWN][: EXAMPLES // 2]
-    return [_example(record, part.frames[record["frame"]]) for record in sorted(new + old, key=lambda r: r["frame"])]
+    new = [r for r in asked if r["truth"] not in known][: EXAMPLES // 2]
+    old = [r for r in asked if r["truth"] in known][: EXAMPLES // 2]
+    return [_example(record, frames[record["frame"]]) for record in sorted(new + old, key=lambda r: r["frame"])]
 
 
 def _example(record: dict[str, Any], pixels: Pixels) -> Example:
@@ -225,7 +263,7 @@ def _example(record: dict[str, Any], pixels: Pixels) -> Example:
 
 
 def _report(
-    run: Run, streams: dict[str, Stream], learners: list[LearnerRow], setup: Setup, seed: int
+    run: Run, streams: dict[str, Stream], learners: list[LearnerRow], agreement: Agreement, seed: int
 ) -> dict[str, Any]:
     decision, figures = run.decision, run.decision["figures"]
     return {
@@ -242,7 +280,7 @@ def _report(
         "worker": {name: run.worker[name] for name in ("received", "answered", "refused")},
         "device": {"sent": run.second["counts"]["sent"], "answered": run.second["counts"]["answered"]},
         "learners": [msgspec.to_builtins(row) for row in learners],
-        "integer_program": msgspec.to_builtins(setup.agreement),
+        "integer_program": msgspec.to_builtins(agreement),
         "machine": {"processor": platform.machine(), "system": platform.system(), "python": platform.python_version()},
         "versions": {name: version(name) for name in PACKAGES},
         "commands": run.commands,
@@ -265,24 +303,27 @@ def _stream_record(stream: Stream, summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def _checks(
-    report: dict[str, Any], learners: list[LearnerRow], needed_before: int | None, setup: Setup
+    report: dict[str, Any],
+    learners: list[LearnerRow],
+    needed_before: int | None,
+    agreement: Agreement,
+    promises: Promises,
 ) -> list[tuple[str, str, bool]]:
     first, second = report["streams"]
     learnt = learners[1]
     gain = 100 * (second["edge_accuracy"] - first["edge_accuracy"])
     fall = fewer(needed_before, learnt.uploads_needed)
     lead = [100 * (stream["collab_accuracy"] - stream["edge_accuracy"]) for stream in (first, second)]
-    agreement = setup.agreement
     gap = 100 * abs(agreement.float_accuracy - agreement.integer_accuracy)
     counts = (report["device"]["sent"], report["worker"]["received"])
     body = max(first["bytes_per_upload"], second["bytes_per_upload"])
     return [
         ("the update was accepted", report["update"]["reason"], report["update"]["accepted"]),
-        (f"the edge gains >= {NEEDED_GAIN_POINTS:.0f} points", f"{gain:.1f} points", gain >= NEEDED_GAIN_POINTS),
+        (f"the edge gains >= {promises.gain_points:.0f} points", f"{gain:.1f} points", gain >= promises.gain_points),
         (
-            f"uploads needed for equal accuracy fall by >= {NEEDED_FALL:.0%}",
+            f"uploads needed for equal accuracy fall by >= {promises.fewer_uploads:.0%}",
             f"{needed_before} -> {learnt.uploads_needed}",
-            fall is not None and fall >= NEEDED_FALL,
+            fall is not None and fall >= promises.fewer_uploads,
         ),
         ("first stream: together >= edge alone", f"{lead[0]:+.1f} points", lead[0] >= 0),
         (
@@ -295,7 +336,7 @@ def _checks(
             f"{learnt.known_loss_points:.1f} points",
             learnt.known_loss_points <= MAX_LOSS_POINTS,
         ),
-        (f"an upload's body <= {MAX_BODY_BYTES} bytes", f"{body:.1f} bytes", body <= MAX_BODY_BYTES),
+        (f"an upload's body <= {promises.body_bytes} bytes", f"{body:.1f} bytes", body <= promises.body_bytes),
         ("device and worker count the same uploads", f"{counts[0]} and {counts[1]}", counts[0] == counts[1]),
         (
             f"integers agree with float on >= {MIN_AGREEMENT:.0%}, accuracy within {MAX_INTEGER_GAP_POINTS} points",

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecc_model.frames import Pixels
+
+
+@dataclass(frozen=True)
+class DemoModels:
+    """The files that a demo runs on: two models, two recorded streams with labels (.npz)."""
+
+    edge: Path
+    cloud: Path
+    first: Path
+    second: Path
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
-from ecc_model.frames import Pixels, resize
+from ecc_model.frames import resize
 from ecc_model.optional import require
+from ecc_tools.data.parts import Part
 
 SIDE = 16
 NAMES = tuple("0123456789")
 KNOWN = 6  # the edge is trained on digits 0-5; 6-9 are new to it
 # Scans of each digit in each part; the rarest digit has 174. Parts never share a scan.
 PARTS = {"train": 72, "validation": 42, "first": 31, "second": 29}
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """frames: uint8 (N, 16, 16, 1); labels: int64 (N,), the digit."""
-
-    frames: Pixels
-    labels: NDArray[np.int64]
-
-    def known(self) -> Part:
-        """Only the digits that the edge is trained on."""
-        keep = self.labels < KNOWN
-        return Part(self.frames[keep], self.labels[keep])
 
 
 def load_digits(seed: int) -> dict[str, Part]:

@@ -1,0 +1,225 @@
+"""Training runs: alone and jointly, stopped and resumed, chosen on validation images."""
+
+import csv
+
+import pytest
+import torch
+
+from ecc_tools.data.parts import DataSet, Part
+from ecc_tools.fitting import fit
+from ecc_tools.objective import TeacherUnfit
+from ecc_tools.runs import (
+    DataConfig,
+    LossConfig,
+    NetworkConfig,
+    RunConfig,
+    RunError,
+    load_run,
+    load_tensors,
+    read_record,
+)
+from ecc_tools.training import LossNotFinite, Plan
+from support.patterns import NAMES, forbidden, pattern_part, patterns
+
+PLAN = Plan(epochs=2, learning_rate=8e-3, batch=16)
+LONGER = Plan(epochs=10, learning_rate=8e-3, batch=16)
+EDGE = NetworkConfig(kind="vgg9", width=0.1, steps=2)
+DENSE = NetworkConfig(kind="vgg16", width=0.1)
+
+
+def config(network=EDGE, *, loss=LossConfig(), plan=PLAN, ema=0.0, **data) -> RunConfig:  # noqa: B008
+    return RunConfig(seed=0, data=DataConfig(name="patterns", **data), network=network, plan=plan, loss=loss, ema=ema)
+
+
+def run(folder, settings=None, *, data=None, teacher=None, resume=False, report=lambda line: None):
+    settings = settings or config()
+    progress = lambda share: None  # noqa: E731
+    return fit(settings, data or patterns(), folder, teacher=teacher, resume=resume, progress=progress, report=report)
+
+
+def weights(folder, name="weights.pt"):
+    return torch.load(folder / name, weights_only=True)
+
+
+def log(folder):
+    with (folder / "log.csv").open() as stream:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(stream)]
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "teacher"
+    best = run(folder, config(DENSE, plan=LONGER))
+    assert best["accuracy"] > 60
+    return folder
+
+
+def test_a_run_learns_and_leaves_config_log_and_the_best_weights(tmp_path):
+    best = run(tmp_path / "run", config(plan=LONGER))
+    assert best["accuracy"] > 60  # chance is 25
+    lines = log(tmp_path / "run")
+    assert [line["epoch"] for line in lines] == [str(float(epoch)) for epoch in range(10)]
+    assert max(float(line["accuracy"]) for line in lines) == best["accuracy"]
+    record = read_record(tmp_path / "run")
+    assert record.provenance.labels == NAMES
+    assert record.provenance.frame == (16, 16, 1)
+    assert record.provenance.data_sha256 == patterns().training()[0].sha256
+    assert record.provenance.code.startswith("ecc-snn ")
+    net, _ = load_run(tmp_path / "run")
+    assert all(torch.equal(value, weights(tmp_path / "run")[name]) for name, value in net.state_dict().items())
+
+
+def test_the_test_part_is_never_read_and_validation_decides(tmp_path):
+    """`patterns()` raises where its test part is touched; validation images with other labels choose otherwise."""
+    plan = config(plan=Plan(epochs=6, learning_rate=8e-3, batch=16))
+    run(tmp_path / "run", plan)
+    run(tmp_path / "other", plan, data=with_turned_labels(patterns()))
+    assert [line["accuracy"] for line in log(tmp_path / "run")] != [
+        line["accuracy"] for line in log(tmp_path / "other")
+    ]
+    last, other = (load_tensors(tmp_path / name / "checkpoint.pt")["modules"] for name in ("run", "other"))
+    assert all(torch.equal(last[name], other[name]) for name in last)  # they train alike: the choice alone differs
+
+
+def with_turned_labels(data: DataSet) -> DataSet:
+    """The same training images, and the same validation images under labels that are off by one."""
+    learn, choose = data.training()
+
+    class Turned(DataSet):
+        def training(self):
+            return learn, Part(choose.frames, (choose.labels + 1) % len(NAMES))
+
+    return Turned(data.name, data.names, data.learning, forbidden)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_resumed_run_ends_as_one_that_never_stopped(tmp_path, ema):
+    settings = config(plan=Plan(epochs=3, learning_rate=4e-3, batch=32), ema=ema)
+    run(tmp_path / "whole", settings)
+
+    class PowerCut(Exception):
+        pass
+
+    def cut(line):
+        if line["epoch"] == 0:
+            raise PowerCut
+
+    with pytest.raises(PowerCut):
+        run(tmp_path / "cut", settings, report=cut)
+    run(tmp_path / "cut", settings, resume=True)
+    assert log(tmp_path / "cut") == log(tmp_path / "whole")
+    whole, cut_ = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(whole[name], cut_[name]) for name in whole)
+
+
+def test_a_finished_run_is_not_overwritten(tmp_path):
+    run(tmp_path / "run")
+    with pytest.raises(RunError, match=r"run holds a run already; go on with it by --resume, or name another --out$"):
+        run(tmp_path / "run")
+
+
+def test_a_resume_with_another_config_names_what_differs(tmp_path):
+    run(tmp_path / "run")
+    wider = config(NetworkConfig(kind="vgg9", width=0.2, steps=2))
+    with pytest.raises(
+        RunError, match=r"run was begun with network\.width = 0\.1, not 0\.2; resume with what it was begun with$"
+    ):
+        run(tmp_path / "run", wider, resume=True)
+
+
+def test_a_resume_with_other_images_is_refused(tmp_path):
+    run(tmp_path / "run")
+    with pytest.raises(RunError, match=r"was begun with provenance\.data_sha256 = \w{12}, not \w{12}; resume with"):
+        run(tmp_path / "run", data=patterns(seed=1), resume=True)
+
+
+def test_a_loss_that_is_no_number_keeps_the_checkpoint(tmp_path):
+    wild = config(plan=Plan(epochs=3, learning_rate=1e30, batch=32, optimizer="sgd", warmup=0.6))
+    with pytest.raises(LossNotFinite, match=r"; no epoch was finished, in .*run$"):
+        run(tmp_path / "run", wild)
+
+
+def test_a_base_task_trains_on_its_own_classes(tmp_path):
+    run(tmp_path / "run", config(tasks="B2-Inc2", task=1))
+    record = read_record(tmp_path / "run")
+    assert record.provenance.labels == NAMES[2:]
+    assert load_run(tmp_path / "run")[0].config.classes == 2
+
+
+def test_a_joint_run_learns_from_logits_and_features(tmp_path, teacher):
+    best = run(tmp_path / "run", config(loss=LossConfig(logits=0.5, features=2.0)), teacher=teacher)
+    assert {"cross_entropy", "logits", "features"} <= best.keys()
+    first, last = log(tmp_path / "run")[0], log(tmp_path / "run")[-1]
+    assert float(last["features"]) < float(first["features"])
+
+
+def test_fixed_views_keep_the_teachers_logits(tmp_path, teacher):
+    settings = config(loss=LossConfig(logits=0.5), views=2)
+    run(tmp_path / "run", settings, teacher=teacher)
+    kept = [torch.load(tmp_path / "run" / f"teacher-view-{n}.pt", weights_only=True)["logits"] for n in range(2)]
+    assert [tuple(logits.shape) for logits in kept] == [(216, 4), (216, 4)]
+    assert not torch.equal(*kept)
+    assert not (tmp_path / "run" / "teacher-view-2.pt").exists()
+
+
+def test_kept_logits_train_as_asked_ones_do(tmp_path, teacher):
+    """Without augmentation every epoch shows one view, so that the teacher needs to be asked once only."""
+    settings = config(loss=LossConfig(logits=0.5), augmentation="none")
+    run(tmp_path / "kept", settings, teacher=teacher)
+    # mixing nothing, but forbidding the cache: views differ from epoch to epoch by name alone
+    run(tmp_path / "asked", config(loss=LossConfig(logits=0.5, features=1e-12), augmentation="none"), teacher=teacher)
+    kept, asked = log(tmp_path / "kept"), log(tmp_path / "asked")
+    assert float(kept[0]["logits"]) == pytest.approx(float(asked[0]["logits"]), rel=0.02)
+    assert (tmp_path / "kept" / "teacher-view-0.pt").exists()
+    assert not (tmp_path / "asked" / "teacher-view-0.pt").exists()
+
+
+def test_a_student_whose_class_the_teacher_lacks_is_refused(tmp_path, teacher):
+    names = (*NAMES[:3], "spiral")
+    data = DataSet("patterns", names, lambda: pattern_part(240, 0), forbidden)
+    with pytest.raises(
+        TeacherUnfit,
+        match=r"^the teacher in .*teacher knows 4 classes, and 'spiral' is none of them; train it on all of",
+    ):
+        run(tmp_path / "run", config(loss=LossConfig(logits=0.5)), data=data, teacher=teacher)
+
+
+def test_logits_without_a_teacher_are_refused(tmp_path):
+    with pytest.raises(TeacherUnfit, match=r"^logits and features are learnt from a teacher; name one with --teacher$"):
+        run(tmp_path / "run", config(loss=LossConfig(logits=0.5)))
+
+
+def test_features_need_networks_with_a_layer_in_common(tmp_path):
+    run(tmp_path / "resnet", config(NetworkConfig(kind="resnet8", width=0.1), plan=Plan(epochs=1, learning_rate=1e-3)))
+    with pytest.raises(
+        TeacherUnfit, match=r"^features are aligned between a VGG-16 teacher and a VGG-9 student; leave"
+    ):
+        run(tmp_path / "run", config(loss=LossConfig(features=1.0)), teacher=tmp_path / "resnet")
+
+
+def test_a_penalty_on_operations_makes_the_network_sparser(tmp_path):
+    run(tmp_path / "free", config(plan=LONGER, loss=LossConfig(rate=1e-9)))
+    run(tmp_path / "paid", config(plan=LONGER, loss=LossConfig(rate=20.0)))
+    free, paid = (float(log(tmp_path / name)[-1]["operations"]) for name in ("free", "paid"))
+    assert paid / 20.0 < 0.7 * free / 1e-9
+
+
+@pytest.mark.parametrize("mix", ["cutmix", "mixup"])
+def test_mixed_images_train(tmp_path, mix):
+    best = run(tmp_path / "run", config(mix=mix, plan=Plan(epochs=1, learning_rate=1e-3, batch=32)))
+    assert best["cross_entropy"] > 0
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(RunError, match=r"is no run folder: it has no config\.toml; give the --out of a training$"):
+        load_run(tmp_path)
+
+
+def test_a_damaged_config_and_damaged_weights_are_one_line(tmp_path):
+    run(tmp_path / "run")
+    (tmp_path / "run" / "weights.pt").write_bytes(b"PK\x03\x04 nothing")
+    with pytest.raises(RunError, match=r"weights\.pt: cannot be read \(.*\); make the run anew$"):
+        load_run(tmp_path / "run")
+    (tmp_path / "run" / "config.toml").write_text("[run]\nseed = 'one'\n")
+    with pytest.raises(RunError, match=r"config\.toml: .*make the run anew$"):
+        load_run(tmp_path / "run")

@@ -1,0 +1,135 @@
+"""`ecc-tools assemble`: from two training runs to the pair of model files that device and worker run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ecc_model.nets.ann import AnnConfig, Kind
+from ecc_model.nets.cloud import CloudConfig, CloudNet
+from ecc_model.nets.neuron import Lif
+from ecc_model.nets.vgg import SpikingVgg9, to_unit
+from ecc_tools.augmentation import Augmentation
+from ecc_tools.bottleneck import CHUNK, features_logits, train_bottleneck, tune_cloud
+from ecc_tools.compiling import integer_logits, write_cloud, write_model
+from ecc_tools.data.parts import DataSet, Labels
+from ecc_tools.networks import VGG9
+from ecc_tools.runs import Record, RunError, code_version, load_run, weights_sha256
+from ecc_tools.stages import Stage
+from ecc_tools.training import Plan, Views
+
+EDGE_FILE, CLOUD_FILE = "vgg9.pt", "cloud.pt"
+
+
+class BottleneckConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What lies between edge and cloud, and how it is trained."""
+
+    seed: int
+    code_channels: int
+    code_stride: int
+    tail_channels: int
+    plan: Plan
+    tune: Plan  # of decoder and tail, once more, on what the integer encoder emits
+    copies: int  # views of each image that it is tuned on, the plain one included
+
+
+def assemble(
+    edge: Path, teacher: Path, data: DataSet, config: BottleneckConfig, out: Path, *, half: bool, stage: Stage
+) -> dict[str, float]:
+    """Train encoder, decoder and tail, compile the edge network, and write `vgg9.pt` and `cloud.pt` into `out`.
+
+    Returns accuracies on the validation part in percent: `edge` (integers, its own classes), `features` (all of the
+    teacher's classes, through the integer encoder) and `teacher`. `RunError` for runs that do not fit each other.
+    """
+    (edge_net, edge_record), (teacher_net, teacher_record) = load_run(edge), load_run(teacher)
+    source = cast(SpikingVgg9, edge_net)
+    _check(edge, edge_record, teacher, teacher_record, data)
+    names, known = teacher_record.provenance.labels, edge_record.provenance.labels
+    torch.manual_seed(config.seed)
+    net = SpikingVgg9(
+        msgspec.structs.replace(source.config, code_channels=config.code_channels, code_stride=config.code_stride), Lif
+    )
+    net.head.load_state_dict(source.head.state_dict())
+    net.exit.load_state_dict(source.exit.state_dict())
+    channels = edge_record.provenance.frame[2]
+    ann = AnnConfig(
+        kind=cast(Kind, teacher_record.run.network.kind),
+        channels=channels,
+        classes=len(names),
+        width=teacher_record.run.network.width,
+    )
+    cloud = CloudNet(
+        CloudConfig(
+            steps=net.config.steps,
+            channels=channels,
+            classes=len(names),
+            code_channels=config.code_channels,
+            code_stride=config.code_stride,
+            split_channels=net.config.split_channels,
+            tail_channels=config.tail_channels,
+            teacher=ann,
+        ),
+        Lif,
+    )
+    cloud.teacher = teacher_net.requires_grad_(False)
+    for module in (net, cloud):
+        module.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    learn, choose = (part.of([data.names.index(name) for name in names]) for part in data.training())
+    augmentation = Augmentation(edge_record.run.data.augmentation)
+    views = Views(learn, augmentation, config.seed, torch.device("cpu"))
+    train_bottleneck(net, cloud, views, config.plan, config.seed, stage("bottleneck and tail"))
+    provenance = {
+        "code": code_version(),
+        "data_sha256": edge_record.provenance.data_sha256,
+        "edge": msgspec.json.encode(edge_record.run).decode(),
+        "edge_weights_sha256": weights_sha256(edge),
+        "teacher": msgspec.json.encode(teacher_record.run).decode(),
+        "teacher_weights_sha256": weights_sha256(teacher),
+        "bottleneck": msgspec.json.encode(config).decode(),
+    }
+    own = choose.of([names.index(name) for name in known])
+    told = stage("integer program")
+    out.mkdir(parents=True, exist_ok=True)
+    program = write_model(
+        out / EDGE_FILE,
+        net,
+        own.frames,
+        own.labels,
+        known,
+        provenance,
+        augmentation=augmentation.name,
+        half=half,
+    )
+    told(1.0)
+    told = stage("tail on the integer encoder's spikes")
+    tune_cloud(program, cloud, learn, augmentation, config.tune, config.seed, told, copies=config.copies)
+    write_cloud(out / CLOUD_FILE, cloud, program, choose, names, provenance, half=half)
+    with torch.inference_mode():
+        images = torch.from_numpy(choose.frames)
+        teacher_logits = torch.cat([cloud.frames(to_unit(chunk)) for chunk in torch.split(images, CHUNK)]).numpy()
+    return {
+        "edge": _percent(integer_logits(program, own.frames), own.labels),
+        "features": _percent(features_logits(program, cloud, choose.frames), choose.labels),
+        "teacher": _percent(teacher_logits, choose.labels),
+    }
+
+
+def _percent(logits: NDArray[np.float32], labels: Labels) -> float:
+    return 100.0 * float((logits.argmax(axis=1) == labels).mean())
+
+
+def _check(edge: Path, edge_record: Record, teacher: Path, teacher_record: Record, data: DataSet) -> None:
+    if edge_record.run.network.kind != VGG9:
+        raise RunError(f"{edge} holds a {edge_record.run.network.kind}; the edge network of a model file is a {VGG9}")
+    for folder, names, where in (
+        (edge, edge_record.provenance.labels, teacher_record.provenance.labels),
+        (teacher, teacher_record.provenance.labels, data.names),
+    ):
+        foreign = [name for name in names if name not in where]
+        if foreign:
+            raise RunError(f"{folder} knows the class '{foreign[0]}', which teacher or data lack; give runs that fit")

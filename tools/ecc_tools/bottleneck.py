@@ -1,0 +1,103 @@
+"""Training what lies between the edge and the cloud: encoder, decoder and tail behind a frozen head."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ecc_device.calibration import fit_temperature
+from ecc_model.frames import Pixels
+from ecc_model.nets import losses
+from ecc_model.nets.cloud import CloudNet
+from ecc_model.nets.vgg import SpikingVgg9, to_unit
+from ecc_model.program import Program
+from ecc_tools.augmentation import Augmentation
+from ecc_tools.batched import BatchedProgram, in_chunks
+from ecc_tools.data.parts import Part
+from ecc_tools.training import Plan, Progress, Terms, Views, make_optimizer, parameters_of, run_through, seeded, train
+
+KL_WEIGHT = 0.5  # l1 of eq. 8, the authors' own
+CHUNK = 500
+
+
+def train_bottleneck(
+    net: SpikingVgg9, cloud: CloudNet, views: Views, plan: Plan, seed: int, progress: Progress
+) -> None:
+    """Encoder, decoder and tail behind the frozen head, jointly with the cloud's teacher (eq. 8)."""
+    parts = (net.encoder, cloud.decoder, cloud.tail)
+
+    def begin(epoch: int) -> None:
+        views.begin(epoch)
+        for part in parts:
+            part.train()
+
+    def loss(rows: Tensor) -> Terms:
+        frames = views.frames(rows)
+        with torch.no_grad():
+            split, teacher = net.split(frames), cloud.frames(frames)
+        logits = cloud.features(net.encoder(split))
+        return {"joint": losses.joint(logits, views.labels(rows), teacher, KL_WEIGHT)}
+
+    optimizer = make_optimizer(parameters_of(*parts), plan)
+    run_through(train(optimizer, loss, len(views), plan, seed, progress, begin=begin))
+    net.eval()
+    cloud.eval()
+
+
+def tune_cloud(
+    program: Program,
+    cloud: CloudNet,
+    part: Part,
+    augmentation: Augmentation,
+    plan: Plan,
+    seed: int,
+    progress: Progress,
+    *,
+    copies: int,
+) -> None:
+    """Decoder and tail once more, on what the integer head and encoder really emit: the part plain and augmented.
+
+    `copies` counts the plain one.
+    """
+    generator = seeded(seed, 3)
+    plain = torch.from_numpy(part.frames)
+    shown = [plain, *(augmentation(plain, generator) for _ in range(copies - 1))]
+    codes = torch.from_numpy(np.concatenate([encode(program, frames.numpy()) for frames in shown]))
+    with torch.no_grad():
+        chunks = [chunk for frames in shown for chunk in torch.split(frames, CHUNK)]
+        teacher = torch.cat([cloud.frames(to_unit(chunk)) for chunk in chunks])
+    labels = torch.from_numpy(part.labels).repeat(copies)
+
+    def begin(epoch: int) -> None:
+        cloud.decoder.train()
+        cloud.tail.train()
+
+    def loss(rows: Tensor) -> Terms:
+        logits = cloud.features(codes[rows].transpose(0, 1).float())
+        return {"joint": losses.joint(logits, labels[rows], teacher[rows], KL_WEIGHT)}
+
+    optimizer = make_optimizer(parameters_of(cloud.decoder, cloud.tail), plan)
+    run_through(train(optimizer, loss, len(labels), plan, seed, progress, begin=begin))
+    cloud.eval()
+
+
+def encode(program: Program, frames: Pixels) -> NDArray[np.bool_]:
+    """What the device would send for each frame (N, H, W, C): (N, T, C', H', W')."""
+    batched = BatchedProgram(program)
+    return np.concatenate([batched.run(chunk).code for chunk in in_chunks(frames)])
+
+
+def features_logits(program: Program, cloud: CloudNet, frames: Pixels) -> NDArray[np.float32]:
+    """The cloud's logits (N, classes) for frames as they arrive: through the integer encoder."""
+    codes = torch.from_numpy(encode(program, frames))
+    with torch.inference_mode():
+        chunks = [cloud.features(chunk.transpose(0, 1).float()) for chunk in torch.split(codes, CHUNK)]
+    logits: NDArray[np.float32] = torch.cat(chunks).numpy()
+    return logits
+
+
+def features_temperature(program: Program, cloud: CloudNet, part: Part) -> float:
+    """The temperature of the cloud's answers to features, fitted on a validation part."""
+    return fit_temperature(features_logits(program, cloud, part.frames).tolist(), part.labels.tolist())

@@ -1,0 +1,147 @@
+"""`ecc-tools train` and `distill`: a network on a data set, alone (CE) or jointly with a teacher (eq. 8 to 10)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ecc_model.nets.neuron import Lif, spikingjelly_lif
+from ecc_model.nets.vgg import to_unit
+from ecc_tools.augmentation import Augmentation
+from ecc_tools.averaging import Average
+from ecc_tools.data.parts import DataSet, Part
+from ecc_tools.data.tasks import parse_tasks
+from ecc_tools.networks import build_network
+from ecc_tools.objective import Objective, load_teacher
+from ecc_tools.runs import Provenance, Record, RunConfig, RunFolder, code_version
+from ecc_tools.training import LossNotFinite, Plan, Progress, Views, make_optimizer, train
+
+EVAL_BATCH = 250
+Report = Callable[[Mapping[str, float]], None]  # told the line of the log after every epoch
+
+
+def fit(
+    config: RunConfig,
+    data: DataSet,
+    folder: Path,
+    *,
+    teacher: Path | None = None,
+    resume: bool = False,
+    device: str = "cpu",
+    progress: Progress,
+    report: Report,
+) -> dict[str, float]:
+    """Train into `folder` and return the log's line of the best epoch, chosen on the validation part.
+
+    A run that was stopped goes on with `resume` and ends as if it had not been. Only `data.training()` is read.
+    `RunError`, `TeacherUnfit`, `LossNotFinite` (the checkpoint stays), `OutOfMemory`.
+    """
+    where = torch.device(device)
+    learn, choose, labels = task_parts(config, data)
+    height, width_px, channels = learn.frames.shape[1:]
+    record = Record(
+        run=config,
+        provenance=Provenance(
+            data_sha256=learn.sha256,
+            code=code_version(),
+            torch=str(torch.__version__),
+            frame=(height, width_px, channels),
+            labels=labels,
+        ),
+    )
+    run = RunFolder(folder)
+    state = run.begin(record, resume=resume)
+    torch.manual_seed(config.seed)
+    neuron = Lif if config.plan.compiled else spikingjelly_lif
+    network = config.network
+    net = build_network(
+        network.kind,
+        width=network.width,
+        steps=network.steps,
+        frame=(height, width_px, channels),
+        classes=len(labels),
+        neuron=neuron,
+    ).to(where)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    views = Views(learn, Augmentation(config.data.augmentation), config.seed, where, count=config.data.views)
+    source = None if teacher is None else load_teacher(teacher, labels, where)
+    objective = Objective(config, net, source, views, folder)
+    modules = nn.ModuleDict({"net": net} | ({} if objective.align is None else {"align": objective.align}))
+    optimizer = make_optimizer(modules.parameters(), config.plan)
+    average = Average(net, config.ema) if config.ema else None
+    rows, best, start = [], -1.0, 0
+    if state is not None:
+        modules.load_state_dict(state["modules"])
+        optimizer.load_state_dict(state["optimizer"])
+        if average is not None:
+            average.load(state["average"])
+        start, best = state["epoch"] + 1, state["best"]
+        rows = run.rows()[:start]
+    began = time.monotonic()
+    epochs = train(
+        optimizer,
+        objective,
+        len(views),
+        config.plan,
+        config.seed,
+        progress,
+        start=start,
+        begin=objective.begin,
+        stepped=(lambda: None) if average is None else average.update,
+    )
+    try:
+        for done in epochs:
+            kept = net if average is None else average.net
+            line = {"epoch": float(done.epoch), **done.terms, **validate(kept, choose, where, config.plan)}
+            line["seconds"] = round(time.monotonic() - began, 1)
+            began = time.monotonic()
+            rows.append(line)
+            run.save_rows(rows)
+            if line["accuracy"] > best:
+                best = line["accuracy"]
+                run.save_weights({k: v.detach().cpu().contiguous() for k, v in kept.state_dict().items()})
+            run.save_checkpoint(
+                {
+                    "epoch": done.epoch,
+                    "best": best,
+                    "modules": modules.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "average": {} if average is None else average.state(),
+                }
+            )
+            report(line)
+    except LossNotFinite as exc:
+        last = f"the last good checkpoint is that of epoch {len(rows) - 1}" if rows else "no epoch was finished"
+        raise LossNotFinite(f"{exc}; {last}, in {folder}") from exc
+    return max(rows, key=lambda row: row["accuracy"])
+
+
+def task_parts(config: RunConfig, data: DataSet) -> tuple[Part, Part, tuple[str, ...]]:
+    """The parts to train with and to choose with, of the classes of the run's task, and their names."""
+    learn, choose = data.training()
+    if not config.data.tasks:
+        return learn, choose, data.names
+    classes = parse_tasks(config.data.tasks, len(data.names))[config.data.task]
+    return learn.of(classes), choose.of(classes), tuple(data.names[label] for label in classes)
+
+
+@torch.inference_mode()
+def validate(net: nn.Module, part: Part, device: torch.device, plan: Plan) -> dict[str, float]:
+    """`accuracy` (percent) and `loss` (cross entropy) on a part, in the precision of the training."""
+    was_training = net.training
+    net.eval()
+    right, loss = 0, 0.0
+    for start in range(0, len(part.labels), EVAL_BATCH):
+        frames = to_unit(torch.from_numpy(part.frames[start : start + EVAL_BATCH]).to(device))
+        labels = torch.from_numpy(part.labels[start : start + EVAL_BATCH]).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
+            logits = net(frames)
+        right += int((logits.argmax(1) == labels).sum())
+        loss += float(F.cross_entropy(logits.float(), labels, reduction="sum"))
+    net.train(was_training)
+    return {"accuracy": 100.0 * right / len(part.labels), "validation_loss": loss / len(part.labels)}

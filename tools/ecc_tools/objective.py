@@ -1,0 +1,139 @@
+"""What a training run minimizes: cross entropy, a teacher's logits and features (eq. 8 to 10), operations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ecc_model.errors import EccError
+from ecc_model.nets import losses
+from ecc_model.nets.ann import Vgg16
+from ecc_model.nets.vgg import SpikingVgg9
+from ecc_tools.activity import Activity
+from ecc_tools.augmentation import mix
+from ecc_tools.runs import RunConfig, load_run, load_tensors
+from ecc_tools.training import Terms, Views, seeded
+
+ASK_BATCH = 500
+
+
+class TeacherUnfit(EccError):
+    """A teacher that this student cannot learn from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """A trained network, and the columns of its logits that are the student's classes."""
+
+    net: nn.Module
+    columns: list[int]
+
+    def logits(self, frames: Tensor) -> Tensor:
+        """Logits (B, student's classes) for frames (B, C, H, W)."""
+        return cast(Tensor, self.net(frames))[:, self.columns]
+
+    def with_features(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and VGG-16's map after its third pool (B, C, H/8, W/8)."""
+        logits, features = cast(Vgg16, self.net).with_features(frames)
+        return logits[:, self.columns], features
+
+
+def load_teacher(folder: Path, labels: tuple[str, ...], device: torch.device) -> Teacher:
+    """The network of a run, as teacher of a student with these labels. `TeacherUnfit` where it lacks one of them."""
+    net, record = load_run(folder)
+    known = record.provenance.labels
+    unknown = [label for label in labels if label not in known]
+    if unknown:
+        raise TeacherUnfit(
+            f"the teacher in {folder} knows {len(known)} classes, and '{unknown[0]}' is none of them; "
+            "train it on all of the student's classes"
+        )
+    net = net.to(device, memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
+    return Teacher(net, [known.index(label) for label in labels])
+
+
+class Objective:
+    """The loss of a run: `L = L_CE + l1 L_KL + l2 L_feat + rate SOPs`. Called with indices, it returns the terms."""
+
+    def __init__(self, config: RunConfig, net: nn.Module, teacher: Teacher | None, views: Views, folder: Path) -> None:
+        weights = config.loss
+        if teacher is None and (weights.logits or weights.features):
+            raise TeacherUnfit("logits and features are learnt from a teacher; name one with --teacher")
+        self._config, self._net, self._teacher, self._views, self._folder = config, net, teacher, views, folder
+        self.align: nn.Conv2d | None = None  # M of eq. 9, learnt with the student
+        forward: Any = net
+        if weights.features:
+            self.align = alignment(net, cast(Teacher, teacher)).to(next(net.parameters()).device)
+            forward = cast(SpikingVgg9, net).with_features
+        self._activity = Activity(net) if weights.rate else None
+        self._forward = torch.compile(forward) if config.plan.compiled else forward
+        self._mixing = seeded(config.seed)
+        self._logits: Tensor | None = None
+
+    def begin(self, epoch: int) -> None:
+        """Make the epoch's view. Where views return, the teacher is asked about each once, and its logits are kept."""
+        data = self._config.data
+        self._views.begin(epoch)
+        self._net.train()
+        self._mixing = seeded(self._config.seed, 2, epoch)
+        keeps = (data.views or data.augmentation == "none") and not data.mix and not self._config.loss.features
+        if self._teacher is not None and keeps:
+            self._logits = self._known_logits(self._views.number(epoch) if data.views else 0)
+
+    def _known_logits(self, view: int) -> Tensor:
+        path = self._folder / f"teacher-view-{view}.pt"
+        if path.exists():
+            return cast(Tensor, load_tensors(path)["logits"])
+        device = next(self._net.parameters()).device.type
+        precise = self._config.plan.precision == "float32"
+        with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=not precise):
+            parts = torch.split(torch.arange(len(self._views)), ASK_BATCH)
+            answers = [cast(Teacher, self._teacher).logits(self._views.frames(rows)).float().cpu() for rows in parts]
+        logits = torch.cat(answers)
+        partial = path.with_suffix(".partial")
+        torch.save({"logits": logits}, partial)
+        partial.replace(path)
+        return logits
+
+    def __call__(self, rows: Tensor) -> Terms:
+        """The terms of the loss for the images at `rows` (B,)."""
+        weights, mixed = self._config.loss, self._config.data.mix
+        frames, targets = self._views.frames(rows), self._views.labels(rows)
+        if mixed:
+            frames, targets = mix(frames, F.one_hot(targets, self._views.classes).float(), mixed, self._mixing)
+        spikes: Tensor | None = None
+        if self.align is None:
+            logits = self._forward(frames)
+        else:
+            logits, spikes = self._forward(frames)
+        terms = {"cross_entropy": F.cross_entropy(logits, targets, label_smoothing=weights.label_smoothing)}
+        if self._teacher is not None:
+            answers, features = self._ask(self._teacher, frames, rows)
+            if weights.logits:
+                terms["logits"] = weights.logits * losses.distillation(logits, answers, weights.tau_d)
+            if self.align is not None and spikes is not None and features is not None:
+                terms["features"] = weights.features * losses.feature_alignment(spikes, self.align(features))
+        if self._activity is not None:
+            terms["operations"] = weights.rate * self._activity.take()
+        return terms
+
+    @torch.no_grad()
+    def _ask(self, teacher: Teacher, frames: Tensor, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The teacher's logits, and its features where they are aligned."""
+        if self._logits is not None:
+            return self._logits[rows].to(frames.device), None
+        if self.align is not None:
+            return teacher.with_features(frames)
+        return teacher.logits(frames), None
+
+
+def alignment(net: nn.Module, teacher: Teacher) -> nn.Conv2d:
+    """M of eq. 9: a 1x1 map from the channels of the teacher's third pool to those of the student's."""
+    if not isinstance(net, SpikingVgg9) or not isinstance(teacher.net, Vgg16):
+        raise TeacherUnfit("features are aligned between a VGG-16 teacher and a VGG-9 student; leave --features at 0")
+    return nn.Conv2d(teacher.net.feature_channels, net.config.stage_channels(2)[-1], 1)

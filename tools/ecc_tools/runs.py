@@ -1,0 +1,209 @@
+"""A run folder: what was asked for (config.toml), how it went (log.csv, curve.png), where it stands (checkpoint.pt).
+
+`weights.pt` holds the network of the best validation epoch. All `.pt` files open with
+`torch.load(path, weights_only=True)`.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import pickle
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import nn
+
+from ecc_model.errors import EccError
+from ecc_model.nets.neuron import Lif
+from ecc_tools.networks import build_network
+from ecc_tools.training import Plan
+
+CONFIG, CHECKPOINT, WEIGHTS, LOG = "config.toml", "checkpoint.pt", "weights.pt", "log.csv"
+
+
+class RunError(EccError):
+    """A run folder that cannot be used."""
+
+
+class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which images."""
+
+    name: str
+    tasks: str = ""  # a class-incremental split such as "B6-Inc2"; empty: all classes at once
+    task: int = 0  # which task of it
+    augmentation: str = "crop-flip"
+    mix: str = ""  # "cutmix" or "mixup"
+    views: int = 0  # so many fixed augmented views by turns; 0: a new one every epoch
+
+
+class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which network."""
+
+    kind: str
+    width: float = 1.0
+    steps: int = 1  # T; 1 for dense networks
+
+
+class LossConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is minimized (eq. 10): cross entropy + logits * KL + features * alignment + rate * synaptic operations."""
+
+    logits: float = 0.0  # l1
+    features: float = 0.0  # l2
+    tau_d: float = 2.0
+    rate: float = 0.0
+    label_smoothing: float = 0.0
+
+
+class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that decides the outcome of a run."""
+
+    seed: int
+    data: DataConfig
+    network: NetworkConfig
+    plan: Plan
+    loss: LossConfig
+    ema: float = 0.0  # decay of the averaged weights that are kept; 0: the last weights are
+    teacher: str = ""  # SHA-256 of the teacher's weights
+
+
+class Provenance(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a run comes from, and what its network takes and tells."""
+
+    data_sha256: str  # of the images and labels that it was trained on
+    code: str
+    torch: str
+    frame: tuple[int, int, int]  # height, width, channels
+    labels: tuple[str, ...]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`config.toml`."""
+
+    run: RunConfig
+    provenance: Provenance
+
+
+def code_version() -> str:
+    """The version of this distribution."""
+    return f"ecc-snn {version('ecc-snn')}"
+
+
+class RunFolder:
+    """One run on disk. Every file is replaced whole, so a killed run keeps its last complete epoch."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def begin(self, record: Record, *, resume: bool) -> dict[str, Any] | None:
+        """Take the folder for a run: None to start from nothing, or the checkpoint to go on from.
+
+        `RunError` for a folder that holds another run, or with `resume` for a config that differs.
+        """
+        if not (self.path / CONFIG).exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._replace(CONFIG, msgspec.toml.encode(record))
+            return None
+        if not resume:
+            raise RunError(f"{self.path} holds a run already; go on with it by --resume, or name another --out")
+        there = read_record(self.path)
+        different = _difference(msgspec.to_builtins(there.run), msgspec.to_builtins(record.run))
+        if different is None and there.provenance.data_sha256 != record.provenance.data_sha256:
+            hashes = (there.provenance.data_sha256[:12], record.provenance.data_sha256[:12])
+            different = ("provenance.data_sha256", *hashes)
+        if different is not None:
+            name, old, new = different
+            raise RunError(f"{self.path} was begun with {name} = {old}, not {new}; resume with what it was begun with")
+        return load_tensors(self.path / CHECKPOINT) if (self.path / CHECKPOINT).exists() else None
+
+    def save_checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Write `checkpoint.pt`."""
+        self._save(CHECKPOINT, state)
+
+    def save_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Write `weights.pt`."""
+        self._save(WEIGHTS, weights)
+
+    def rows(self) -> list[dict[str, float]]:
+        """The lines of the log so far."""
+        try:
+            with (self.path / LOG).open(newline="") as stream:
+                return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
+        except FileNotFoundError:
+            return []
+
+    def save_rows(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Write `log.csv`, one line per epoch."""
+        partial = self.path / f"{LOG}.partial"
+        with partial.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        partial.replace(self.path / LOG)
+
+    def _save(self, name: str, state: Mapping[str, Any]) -> None:
+        partial = self.path / f"{name}.partial"
+        torch.save(dict(state), partial)
+        partial.replace(self.path / name)
+
+    def _replace(self, name: str, content: bytes) -> None:
+        partial = self.path / f"{name}.partial"
+        partial.write_bytes(content)
+        partial.replace(self.path / name)
+
+
+def read_record(folder: Path) -> Record:
+    """What `config.toml` of a run says. `RunError`."""
+    path = folder / CONFIG
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=Record)
+    except OSError as exc:
+        raise RunError(f"{folder} is no run folder: it has no {CONFIG}; give the --out of a training") from exc
+    except msgspec.MsgspecError as exc:
+        raise RunError(f"{path}: {exc}; make the run anew") from exc
+
+
+def load_tensors(path: Path) -> dict[str, Any]:
+    """A `.pt` file of tensors and plain values. `RunError`."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as exc:
+        reason = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
+        raise RunError(f"{path}: cannot be read ({reason:.120}); make the run anew") from exc
+    return state
+
+
+def load_run(folder: Path) -> tuple[nn.Module, Record]:
+    """The best network of a run, in eval mode, and its record. `RunError`."""
+    record = read_record(folder)
+    network, provenance = record.run.network, record.provenance
+    net = build_network(
+        network.kind,
+        width=network.width,
+        steps=network.steps,
+        frame=provenance.frame,
+        classes=len(provenance.labels),
+        neuron=Lif,
+    )
+    net.load_state_dict(load_tensors(folder / WEIGHTS))
+    return net.eval(), record
+
+
+def weights_sha256(folder: Path) -> str:
+    """SHA-256 (hex) of a run's `weights.pt`."""
+    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+
+
+def _difference(old: Any, new: Any, name: str = "") -> tuple[str, Any, Any] | None:
+    """The first field that differs: its dotted name and both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key, value in old.items():
+            found = _difference(value, new.get(key), f"{name}.{key}" if name else key)
+            if found is not None:
+                return found
+        return None
+    return None if old == new else (name, old, new)

@@ -1,0 +1,231 @@
+"""`ecc-tools train` and `ecc-tools distill`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ecc_model import console
+from ecc_model.optional import require
+from ecc_model.progress import progress_bar
+
+Data = Annotated[str, typer.Option(help="A set (see 'ecc-tools data list') or a folder of images per class.")]
+Network = Annotated[
+    str, typer.Option(help="vgg9, spiking-resnet18|34|50; vgg16, resnet8|18|34, vit-b16 (dense, for the cloud).")
+]
+Out = Annotated[Path, typer.Option(help="The run folder.")]
+Root = Annotated[Path | None, typer.Option(envvar="ECC_DATA", help="Where the sets lie.")]
+Width = Annotated[float, typer.Option(min=0.01, help="Scales all channel counts.")]
+Steps = Annotated[int, typer.Option(min=1, max=16, help="Time steps T of a spiking network.")]
+Tasks = Annotated[str, typer.Option(help="A class-incremental split, as 'B6-Inc2'; all classes without it.")]
+Task = Annotated[int, typer.Option(min=0, help="Which task of the split; 0 is the base.")]
+Augment = Annotated[str, typer.Option(help="none, crop-flip, strong or digits.")]
+Mix = Annotated[str, typer.Option(help="cutmix or mixup.")]
+ViewCount = Annotated[
+    int, typer.Option(min=0, help="So many fixed augmented views, with the teacher's logits kept; 0: always new ones.")
+]
+Epochs = Annotated[int, typer.Option(min=1)]
+Rate = Annotated[float, typer.Option("--lr", min=0.0, help="The highest learning rate.")]
+Batch = Annotated[int, typer.Option(min=1)]
+Optimizer = Annotated[str, typer.Option(help="adam, adamw, or sgd (Nesterov, momentum 0.9).")]
+Decay = Annotated[float, typer.Option(min=0.0, help="Weight decay.")]
+Warmup = Annotated[float, typer.Option(min=0.0, max=0.9, help="Share of the run in which the rate rises.")]
+Smoothing = Annotated[float, typer.Option(min=0.0, max=0.9, help="Label smoothing.")]
+Ema = Annotated[float, typer.Option(min=0.0, max=0.99999, help="Decay of averaged weights; 0: none are kept.")]
+Precision = Annotated[str, typer.Option(help="float32 or bfloat16 (mixed).")]
+Compiled = Annotated[bool, typer.Option("--compiled", help="torch.compile: half a minute, then about 1.5x as fast.")]
+OpsPenalty = Annotated[float, typer.Option(min=0.0, help="Weight of the penalty on synaptic operations.")]
+Seed = Annotated[int, typer.Option(min=0)]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out from its last epoch.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the best epoch as JSON.")]
+
+
+def train(
+    data: Data,
+    network: Network,
+    out: Out,
+    root: Root = None,
+    width: Width = 1.0,
+    steps: Steps = 4,
+    tasks: Tasks = "",
+    task: Task = 0,
+    augment: Augment = "crop-flip",
+    mix: Mix = "",
+    epochs: Epochs = 70,
+    lr: Rate = 2e-3,
+    batch: Batch = 64,
+    optimizer: Optimizer = "adamw",
+    weight_decay: Decay = 0.05,
+    warmup: Warmup = 0.2,
+    label_smoothing: Smoothing = 0.0,
+    ema: Ema = 0.0,
+    precision: Precision = "float32",
+    compiled: Compiled = False,
+    operations: OpsPenalty = 0.0,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    resume: Resume = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a network alone, with cross entropy; the best epoch is chosen on validation images."""
+    values = dict(locals())
+    _run(values)
+
+
+def distill(
+    data: Data,
+    network: Network,
+    out: Out,
+    teacher: Annotated[Path, typer.Option(help="The run folder of a trained dense network.")],
+    logits: Annotated[float, typer.Option(min=0.0, help="l1 of eq. 10, the weight of the KL term.")] = 0.5,
+    features: Annotated[float, typer.Option(min=0.0, help="l2 of eq. 10, for VGG-16 and VGG-9.")] = 0.0,
+    tau_d: Annotated[float, typer.Option(min=0.1, help="Distillation temperature.")] = 2.0,
+    root: Root = None,
+    width: Width = 1.0,
+    steps: Steps = 4,
+    tasks: Tasks = "",
+    task: Task = 0,
+    augment: Augment = "crop-flip",
+    mix: Mix = "",
+    views: ViewCount = 0,
+    epochs: Epochs = 70,
+    lr: Rate = 2e-3,
+    batch: Batch = 64,
+    optimizer: Optimizer = "adamw",
+    weight_decay: Decay = 0.05,
+    warmup: Warmup = 0.2,
+    label_smoothing: Smoothing = 0.0,
+    ema: Ema = 0.0,
+    precision: Precision = "float32",
+    compiled: Compiled = False,
+    operations: OpsPenalty = 0.0,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    resume: Resume = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train an edge network jointly with a teacher: CE + l1 KL + l2 feature alignment (ECC-SNN, eq. 8 to 10)."""
+    values = dict(locals())
+    _run(values)
+
+
+def _run(values: dict[str, Any]) -> None:
+    """Train with the options of a command line, by their names."""
+    for package in ("torch", "matplotlib"):
+        require(package, "training")
+    import msgspec
+    from rich.console import Console
+
+    from ecc_tools.curve import draw_curve
+    from ecc_tools.data.sets import open_dataset
+    from ecc_tools.fitting import fit
+    from ecc_tools.networks import SPIKING
+    from ecc_tools.runs import RunConfig, weights_sha256
+
+    network, teacher = values["network"], values.get("teacher")
+    config = msgspec.convert(
+        {
+            "seed": values["seed"],
+            "data": {
+                "name": values["data"],
+                "tasks": values["tasks"],
+                "task": values["task"],
+                "augmentation": values["augment"],
+                "mix": values["mix"],
+                "views": values.get("views", 0),
+            },
+            "network": {
+                "kind": network,
+                "width": values["width"],
+                "steps": values["steps"] if network in SPIKING else 1,
+            },
+            "plan": {
+                "epochs": values["epochs"],
+                "learning_rate": values["lr"],
+                **{name: values[name] for name in ("batch", "optimizer", "weight_decay", "warmup", "precision")},
+                "compiled": values["compiled"],
+            },
+            "loss": {
+                "logits": values.get("logits", 0.0),
+                "features": values.get("features", 0.0),
+                "tau_d": values.get("tau_d", 2.0),
+                "rate": values["operations"],
+                "label_smoothing": values["label_smoothing"],
+            },
+            "ema": values["ema"],
+            "teacher": "" if teacher is None else weights_sha256(teacher),
+        },
+        RunConfig,
+    )
+    terminal = Console(stderr=values["as_json"], soft_wrap=True)
+
+    def report(line: Mapping[str, float]) -> None:
+        terminal.print("  ".join(f"{name} {value:.4g}" for name, value in line.items()))
+
+    with progress_bar(f"{network} on {values['data']}") as told:
+        best = fit(
+            config,
+            open_dataset(values["data"], values["root"]),
+            values["out"],
+            teacher=teacher,
+            resume=values["resume"],
+            device=values["device"],
+            progress=told,
+            report=report,
+        )
+    draw_curve(values["out"])
+    if values["as_json"]:
+        console.print_json({"run": str(values["out"])} | best)
+    else:
+        print(f"{values['out']}: best epoch {best['epoch']:.0f}, {best['accuracy']:.2f} % of the validation images")
+
+
+def assemble(
+    edge: Annotated[Path, typer.Argument(help="The run folder of a VGG-9.")],
+    teacher: Annotated[Path, typer.Argument(help="The run folder of the cloud's network.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder for vgg9.pt and cloud.pt.")],
+    root: Root = None,
+    code_channels: Annotated[int, typer.Option(min=1, help="Channels that travel.")] = 8,
+    code_stride: Annotated[int, typer.Option(min=1, max=4, help="Spatial reduction of the encoder.")] = 2,
+    tail_channels: Annotated[int, typer.Option(min=1, help="Width of the cloud's tail.")] = 128,
+    epochs: Epochs = 15,
+    lr: Rate = 2e-3,
+    batch: Batch = 128,
+    tune_epochs: Annotated[int, typer.Option(min=1, help="Epochs on what the integer encoder emits.")] = 3,
+    copies: Annotated[int, typer.Option(min=1, help="Views of each image that these see.")] = 4,
+    precision: Precision = "float32",
+    half: Annotated[bool, typer.Option("--half", help="Store torch's weights in 16 bits.")] = False,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train the bottleneck between an edge network and the cloud, and write the two model files."""
+    require("torch", "training")
+    from ecc_tools.assembling import BottleneckConfig
+    from ecc_tools.assembling import assemble as make
+    from ecc_tools.data.sets import open_dataset
+    from ecc_tools.stages import stages
+    from ecc_tools.training import Plan
+
+    config = BottleneckConfig(
+        seed=seed,
+        code_channels=code_channels,
+        code_stride=code_stride,
+        tail_channels=tail_channels,
+        plan=Plan(epochs=epochs, learning_rate=lr, batch=batch, precision=precision),  # type: ignore[arg-type]
+        tune=Plan(epochs=tune_epochs, learning_rate=lr / 4, batch=batch, precision=precision),  # type: ignore[arg-type]
+        copies=copies,
+    )
+    with stages("") as stage:
+        accuracy = make(edge, teacher, open_dataset(data, root), config, out, half=half, stage=stage)
+    if as_json:
+        console.print_json({"out": str(out)} | accuracy)
+    else:
+        print(
+            f"{out}: validation images: edge {accuracy['edge']:.2f} % of its classes in integers, cloud "
+            f"{accuracy['features']:.2f} % by features, {accuracy['teacher']:.2f} % by frames"
+        )
