@@ -8,7 +8,7 @@ READY := .venv/.ready
 PIP_INSTALL := -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo example test test-slow test-core check format reference clean
+.PHONY: help demo example test test-slow test-core check format reference results clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ format: $(READY) ## Rewrite the code the way `check` wants it
 
 reference: $(READY) ## Write docs/reference.md anew from the docstrings
 	$(BIN)/python docs/make_reference.py
+
+results: $(READY) ## Write docs/results.md anew from the tables in docs/results
+	$(BIN)/python -m ecc_tools.results
 
 test-core: ## What a device runs, on PYTHON and without torch
 	$(PYTHON) -m venv --clear build/core
