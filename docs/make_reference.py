@@ -20,6 +20,7 @@ PUBLIC = (
     "ecc_device.sources",
     "ecc_device.recording",
     "ecc_device.results",
+    "ecc_device.evidence",
     "ecc_device.filters",
     "ecc_device.store",
     "ecc_model.errors",

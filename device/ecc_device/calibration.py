@@ -5,12 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
-from ecc_device.engine import Engine
-from ecc_device.filters import FITTED, Filter
-from ecc_model import bits
-from ecc_model.modelfile import EdgeModel
 from ecc_model.numerics import log, softmax
 
 # Fitted on a grid of 5 % steps, not to the last bit: equal rows give an equal temperature on every machine.
@@ -33,22 +27,6 @@ def fit_threshold(scores: Sequence[float], accepted: float = ACCEPTED_SHARE) -> 
     """The smallest of the `scores` that leaves a share of at least `accepted` at or below it."""
     ordered = sorted(scores)
     return ordered[max(0, math.ceil(accepted * len(ordered)) - 1)]
-
-
-def filter_threshold(filter_: Filter, engine: Engine, model: EdgeModel) -> float:
-    """The threshold of a filter: the model's own for entropy, else fitted on the guard set's judging rows.
-
-    The same rule as at Setup: known classes only, never what is unknown.
-    """
-    if filter_.name not in FITTED:
-        return model.threshold
-    shape = model.program.split_shape
-    scores = []
-    for index, row in enumerate(model.guard.bits[model.guard.judge.astype(np.bool_)]):
-        logits = engine.exit(bits.unpack(row.tobytes(), shape)).tolist()
-        probabilities = softmax(logits, model.temperature)
-        scores.append(filter_.score(index, logits, model.temperature, probabilities))
-    return fit_threshold(scores) if scores else model.threshold
 
 
 def expected_calibration_error(

@@ -18,7 +18,7 @@ from ecc_broker.mqtt import MqttLink
 from ecc_device.clock import Clock, SystemClock
 from ecc_device.control import ControlServer
 from ecc_device.events import Health
-from ecc_device.filters import make_filter
+from ecc_device.filters import check_filter
 from ecc_device.learning.manager import UpdateManager
 from ecc_device.learning.recipes import LEARNERS
 from ecc_device.models import open_active, rollback
@@ -69,7 +69,7 @@ class Device:
         self.health = Health()
         topics.check_name("site", config.site)
         topics.check_name("device", config.device)
-        filter_ = make_filter(config.filter, config.seed)
+        check_filter(config.filter)
         self.store = Store.open(config.state, config.max_bytes)
         # absolute: the program around us may change its working directory
         self.config = config = replace(config, state=config.state.absolute())
@@ -78,21 +78,22 @@ class Device:
             features = bytes.fromhex(model.program.features_id)
             self._offline = messages.Status("offline", features[:4], no - 1, version("ecc-snn"))
             self.link = link if link is not None or config.broker is None else self._mqtt_link(config.broker)
+            self.runtime = Runtime(
+                model,
+                no,
+                self.store,
+                config.filter,
+                self.clock,
+                self.health,
+                seed=config.seed,
+                deadline_s=config.deadline_s,
+                patience_s=config.patience_s,
+            )
         except BaseException:
             self.store.close()
             raise
         if self.store.quarantined is not None:
             self.health.say("store", f"the buffer was damaged; it was moved to {self.store.quarantined}")
-        self.runtime = Runtime(
-            model,
-            no,
-            self.store,
-            filter_,
-            self.clock,
-            self.health,
-            deadline_s=config.deadline_s,
-            patience_s=config.patience_s,
-        )
         self.updates = UpdateManager(
             self.store, config.state, self.clock, self._swap, learner=config.learner, seed=config.seed
         )

@@ -1,16 +1,19 @@
 """Filters decide which frames the edge is unsure about: those whose score is above the model's threshold.
 
-| name       | score                                                | 0 means               | 1 means               |
-|------------|------------------------------------------------------|-----------------------|-----------------------|
-| entropy    | `- sum_i p_i log p_i / log N` (ECC-SNN, eq. 11)       | one class has it all  | all classes equal     |
-| energy     | `(1 + F / (1 + abs(F))) / 2`, `F` the free energy     | very large logits     | very small logits     |
-| margin     | `1 - (p1 - p2)`, the two largest probabilities        | one class has it all  | a tie of two          |
-| max-prob   | `(1 - p1) N / (N - 1)`                                | one class has it all  | all classes equal     |
-| random     | uniform in [0, 1), from the seed and the frame's index |                       |                       |
-| cloud-only | always 2: above every threshold, 1.0 too              |                       |                       |
-| edge-only  | always -1: above no threshold, 0.0 neither            |                       |                       |
+| name            | score                                                  | 0 means               | 1 means           |
+|-----------------|--------------------------------------------------------|-----------------------|-------------------|
+| entropy         | `- sum_i p_i log p_i / log N` (ECC-SNN, eq. 11)        | one class has it all  | all classes equal |
+| energy          | `(1 + F / (1 + abs(F))) / 2`, `F` the free energy      | very large logits     | very small logits |
+| margin          | `1 - (p1 - p2)`, the two largest probabilities         | one class has it all  | a tie of two      |
+| max-prob        | `(1 - p1) N / (N - 1)`                                 | one class has it all  | all classes equal |
+| novelty         | `d / (d + s)`, `d` bits from the nearest known row     | the same spikes       | unlike known rows |
+| entropy+novelty | their sum, each on the scale of known rows             | surer than known rows | unlike known rows |
+| random          | uniform in [0, 1), from the seed and the frame's index |                       |                   |
+| cloud-only      | always 2: above every threshold, 1.0 too               |                       |                   |
+| edge-only       | always -1: above no threshold, 0.0 neither             |                       |                   |
 
-Every score has the same bits on every machine (`ecc_model.numerics`).
+Every score has the same bits on every machine (`ecc_model.numerics`). Thresholds come from known classes alone: the
+model's own for entropy, else the same share of the guard set's judging rows.
 """
 
 from __future__ import annotations
@@ -19,16 +22,18 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
+from ecc_device.calibration import fit_threshold
+from ecc_device.evidence import Evidence, Known
+from ecc_device.novelty import EntropyNoveltyFilter, NoveltyFilter
 from ecc_model import numerics
 from ecc_model.errors import DeviceError
 
 ALWAYS = 2.0  # thresholds lie in [0, 1], and a frame is ambiguous when its score is above
 NEVER = -1.0
 
-FITTED = ("energy", "margin", "max-prob", "random")  # their thresholds are fitted on the guard set
+AS_IN_THE_FILE = ("entropy", "cloud-only", "edge-only")  # go by the model's own threshold
 
 Measure = Callable[[Sequence[float], float, Sequence[float]], float]
 """(logits, temperature, probabilities) -> score."""
@@ -41,11 +46,8 @@ class Filter(Protocol):
     def name(self) -> str:
         """The key in `FILTERS`."""
 
-    def score(self, frame: int, logits: Sequence[float], temperature: float, probabilities: Sequence[float]) -> float:
-        """In [0, 1], higher is less sure; `ALWAYS` and `NEVER` of the two baselines lie outside.
-
-        frame: its index in the source; logits (N,): finite; probabilities (N,): `softmax(logits, temperature)`.
-        """
+    def score(self, evidence: Evidence) -> float:
+        """In [0, 1], higher is less sure; `ALWAYS` and `NEVER` of the two baselines lie outside."""
         ...
 
 
@@ -91,9 +93,9 @@ class MeasureFilter:
     name: str
     measure: Measure
 
-    def score(self, frame: int, logits: Sequence[float], temperature: float, probabilities: Sequence[float]) -> float:
+    def score(self, evidence: Evidence) -> float:
         """The measure of this frame; see `Filter.score`."""
-        return self.measure(logits, temperature, probabilities)
+        return self.measure(evidence.logits, evidence.temperature, evidence.probabilities)
 
 
 @dataclass(frozen=True)
@@ -103,30 +105,51 @@ class RandomFilter:
     seed: int
     name: str = "random"
 
-    def score(self, frame: int, logits: Sequence[float], temperature: float, probabilities: Sequence[float]) -> float:
+    def score(self, evidence: Evidence) -> float:
         """Uniform in [0, 1), the same for the same seed and frame index."""
-        digest = hashlib.sha256(f"{self.seed}:{frame}".encode()).digest()
+        digest = hashlib.sha256(f"{self.seed}:{evidence.frame}".encode()).digest()
         return math.ldexp(int.from_bytes(digest[:8], "big") >> 11, -53)
 
 
-def _measured(name: str, measure: Measure, seed: int) -> Filter:
-    return MeasureFilter(name, measure)
+def _measured(name: str, measure: Measure) -> Callable[[Known, int], Filter]:
+    return lambda known, seed: MeasureFilter(name, measure)
 
 
-FILTERS: dict[str, Callable[[int], Filter]] = {
-    "entropy": partial(_measured, "entropy", _entropy),
-    "energy": partial(_measured, "energy", _energy),
-    "margin": partial(_measured, "margin", _margin),
-    "max-prob": partial(_measured, "max-prob", _max_prob),
-    "random": RandomFilter,
-    "cloud-only": partial(_measured, "cloud-only", _always),
-    "edge-only": partial(_measured, "edge-only", _never),
+FILTERS: dict[str, Callable[[Known, int], Filter]] = {
+    "entropy": _measured("entropy", _entropy),
+    "energy": _measured("energy", _energy),
+    "margin": _measured("margin", _margin),
+    "max-prob": _measured("max-prob", _max_prob),
+    "novelty": lambda known, seed: NoveltyFilter(known),
+    "entropy+novelty": lambda known, seed: EntropyNoveltyFilter(known),
+    "random": lambda known, seed: RandomFilter(seed),
+    "cloud-only": _measured("cloud-only", _always),
+    "edge-only": _measured("edge-only", _never),
 }
-"""Name -> maker, which takes a seed."""
+"""Name -> maker, which takes the model's known rows and a seed."""
 
 
-def make_filter(name: str, seed: int = 0) -> Filter:
-    """The filter of that name; only `random` looks at the seed. Raises `DeviceError` for a name not in `FILTERS`."""
+def check_filter(name: str) -> str:
+    """The name; `DeviceError` for one that is not in `FILTERS`."""
     if name not in FILTERS:
         raise DeviceError(f"'{name:.40}' is not a filter; choose one of: {', '.join(FILTERS)}")
-    return FILTERS[name](seed)
+    return name
+
+
+def make_filter(name: str, known: Known, seed: int = 0) -> Filter:
+    """The filter of that name for a model; only `random` looks at the seed.
+
+    `DeviceError` for a name that is not in `FILTERS`, and for a model that lacks the rows that the filter needs.
+    """
+    return FILTERS[check_filter(name)](known, seed)
+
+
+def filter_threshold(filter_: Filter, known: Known) -> float:
+    """The threshold of a filter: the model's own for entropy, else fitted on the guard set's judging rows.
+
+    The same rule as at Setup: known classes only, never what is unknown.
+    """
+    if filter_.name in AS_IN_THE_FILE:
+        return known.model.threshold
+    scores = [filter_.score(row) for row in known.judging()]
+    return fit_threshold(scores) if scores else known.model.threshold

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ecc_device.calibration import filter_threshold
 from ecc_device.clock import Clock
 from ecc_device.engine import Engine, NumpyEngine
 from ecc_device.events import Health, check_event
-from ecc_device.filters import Filter
+from ecc_device.evidence import Evidence, Known
+from ecc_device.filters import Filter, filter_threshold, make_filter
 from ecc_device.frame import Frame
 from ecc_device.offload import Offload, Ticket
 from ecc_device.results import Answer, Result, choose, make_answer
@@ -35,19 +35,22 @@ class _Active:
     model: EdgeModel
     engine: Engine
     no: int
+    filter: Filter
     threshold: float
 
 
-def _activate(model: EdgeModel, no: int, filter_: Filter) -> _Active:
+def _activate(model: EdgeModel, no: int, filter_: str, seed: int) -> _Active:
     engine = NumpyEngine(model.program)
-    return _Active(model, engine, no, filter_threshold(filter_, engine, model))
+    known = Known(model, engine)
+    made = make_filter(filter_, known, seed)
+    return _Active(model, engine, no, made, filter_threshold(made, known))
 
 
 class Runtime:
     """Classifies frames on one thread; asks the cloud about ambiguous ones.
 
     deadline_s: how long a frame waits for the cloud; `patience_s` instead makes it wait for a live worker, as a
-    replay does, and `LinkError` when none answers in that time.
+    replay does, and `LinkError` when none answers in that time. `DeviceError`: the model lacks what the filter needs.
     """
 
     def __init__(
@@ -55,15 +58,17 @@ class Runtime:
         model: EdgeModel,
         no: int,
         store: Store,
-        filter_: Filter,
+        filter_: str,
         clock: Clock,
         health: Health,
         *,
+        seed: int,
         deadline_s: float,
         patience_s: float | None = None,
     ) -> None:
-        self._active = _activate(model, no, filter_)
-        self._store, self._filter, self._clock, self._health = store, filter_, clock, health
+        self._active = _activate(model, no, filter_, seed)
+        self._filter, self._seed = filter_, seed
+        self._store, self._clock, self._health = store, clock, health
         self._deadline_s, self._patience_s = deadline_s, patience_s
         self._offload: Offload | None = None
         self._results: list[ResultListener] = []
@@ -108,7 +113,7 @@ class Runtime:
 
     def swap(self, model: EdgeModel, no: int) -> None:
         """Answer with another model from the next frame on."""
-        self._active = _activate(model, no, self._filter)
+        self._active = _activate(model, no, self._filter, self._seed)
 
     def status(self) -> dict[str, Any]:
         """Frames and uploads since the start, model and health."""
@@ -131,7 +136,8 @@ class Runtime:
         split = active.engine.head(frame.pixels)
         logits = active.engine.exit(split).tolist()
         edge = make_answer(logits, active.model.labels, active.model.temperature)
-        score = self._filter.score(frame.index, logits, active.model.temperature, edge.probabilities)
+        evidence = Evidence(frame.index, logits, active.model.temperature, edge.probabilities, split)
+        score = active.filter.score(evidence)
         self._counts["frames"] += 1
         result = Result(
             frame=frame.index,

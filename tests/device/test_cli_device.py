@@ -324,7 +324,8 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     ),
     "unknown filter": (
         [*REPLAY, "--filter", "guess"],
-        "'guess' is not a filter; choose one of: entropy, energy, margin, max-prob, random, cloud-only, edge-only",
+        "'guess' is not a filter; choose one of: entropy, energy, margin, max-prob, novelty, entropy+novelty, random, "
+        "cloud-only, edge-only",
     ),
     "unknown learner": ([*REPLAY, "--learner", "guess"], "there is no learner 'guess'; choose one of: "),
     "unknown send": ([*REPLAY, "--send", "smoke"], "nothing is sent as 'smoke'; choose one of: features, frames"),

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ecc_broker.link import Message
@@ -20,7 +21,9 @@ from ecc_device.device import Device, DeviceConfig
 from ecc_device.models import install
 from ecc_device.store import Store
 from ecc_model.errors import DeviceError, EccError, LinkError, ModelNotFound, StoreLocked
-from ecc_model.modelfile import read_edge
+from ecc_model.modelfile import GuardSet, read_edge
+from ecc_model.nets.checkpoint import load_edge, save_edge
+from ecc_model.nets.neuron import Lif
 from support.models import TinyModels, write_tiny_models
 from support.workers import PATIENCE_S, World, frames
 
@@ -60,6 +63,23 @@ def test_a_device_that_cannot_be_made_leaves_its_folder_free(
     assert text in str(caught.value)
     assert "\n" not in str(caught.value)
     Store.open(config.state).close()
+
+
+def test_a_filter_that_the_model_cannot_serve_leaves_the_folder_free(config: DeviceConfig, tmp_path: Path) -> None:
+    model, path = read_edge(config.model), tmp_path / "judges.pt"
+    save_edge(
+        path,
+        load_edge(config.model, Lif),
+        model.program,
+        GuardSet(model.guard.bits, model.guard.labels, np.ones_like(model.guard.judge)),
+        labels=model.labels,
+        temperature=1.0,
+        threshold=0.5,
+        provenance={},
+    )
+    with pytest.raises(DeviceError, match="has no rows to replay, which the filter 'novelty' compares with"):
+        Device(replace(config, model=path, filter="novelty"))
+    Device(replace(config, model=path)).close()
 
 
 def test_two_devices_cannot_share_a_folder(config: DeviceConfig) -> None:

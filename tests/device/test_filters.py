@@ -5,36 +5,46 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ecc_device.evidence import Evidence
 from ecc_device.filters import FILTERS, free_energy, make_filter
 from ecc_model.errors import DeviceError
 from ecc_model.numerics import softmax
+from support.guards import PROGRAM, guarded, row
 
 MEASURES = ["entropy", "energy", "margin", "max-prob"]
 SURENESS = ["entropy", "margin", "max-prob"]
+
+KNOWN = guarded([(0, row(0, 1)), (0, row(0, 2))], [(0, row(0, 3))])
+NO_SPIKES = np.zeros(PROGRAM.split_shape, np.bool_)
 
 logit_lists = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20)
 temperatures = st.floats(0.01, 1e3)
 
 
 def score(name: str, logits: Sequence[float], temperature: float = 1.0, *, frame: int = 0, seed: int = 0) -> float:
-    return make_filter(name, seed).score(frame, logits, temperature, softmax(logits, temperature))
+    evidence = Evidence(frame, logits, temperature, softmax(logits, temperature), NO_SPIKES)
+    return make_filter(name, KNOWN, seed).score(evidence)
 
 
 def test_the_filters_and_their_names() -> None:
-    assert list(FILTERS) == ["entropy", "energy", "margin", "max-prob", "random", "cloud-only", "edge-only"]
-    assert [make_filter(name).name for name in FILTERS] == list(FILTERS)
+    assert list(FILTERS) == [
+        *("entropy", "energy", "margin", "max-prob", "novelty", "entropy+novelty", "random", "cloud-only", "edge-only"),
+    ]
+    assert [make_filter(name, KNOWN).name for name in FILTERS] == list(FILTERS)
 
 
-@pytest.mark.parametrize("name", ["", "Entropy", "novelty"])
+@pytest.mark.parametrize("name", ["", "Entropy", "novelty "])
 def test_an_unknown_filter_lists_those_that_exist(name: str) -> None:
     with pytest.raises(DeviceError) as caught:
-        make_filter(name)
+        make_filter(name, KNOWN)
     assert str(caught.value) == (
-        f"'{name}' is not a filter; choose one of: entropy, energy, margin, max-prob, random, cloud-only, edge-only"
+        f"'{name}' is not a filter; choose one of: entropy, energy, margin, max-prob, novelty, entropy+novelty, "
+        "random, cloud-only, edge-only"
     )
 
 

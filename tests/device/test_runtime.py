@@ -193,6 +193,20 @@ def test_swaps_while_frames_run_never_mix_two_models(alone: Callable[..., Device
         assert row_of(device, result.row).features_id.hex() == program.features_id
 
 
+@pytest.mark.parametrize("name", ["margin", "novelty", "entropy+novelty"])
+def test_a_swap_fits_the_filter_to_the_new_models_known_rows(
+    alone: Callable[..., Device], tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = read_edge(write_tiny_models(tmp_path / "other", seed=7).edge)
+    device, fresh = alone(filter=name), alone(filter=name, model=other.path)
+    before = device.runtime.classify(FRAME)
+    device.runtime.swap(other, 2)
+    after, expected = device.runtime.classify(FRAME), fresh.runtime.classify(FRAME)
+    assert (after.score, after.threshold) == (expected.score, expected.threshold)
+    assert (before.score, before.threshold) != (after.score, after.threshold)
+
+
 def test_a_model_with_other_features_asks_for_its_own_rows_only(world: World, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     other = read_edge(write_tiny_models(tmp_path / "other", seed=7, threshold=0.0).edge)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,13 @@ from ecc_model import console
 from ecc_model.errors import EccError
 from ecc_model.optional import require
 from ecc_model.progress import progress_bar
+from ecc_tools import train_commands
+from ecc_tools.collaborate import commands as collaborate_commands
+from ecc_tools.data.cli import data_app
+from ecc_tools.evaluation.command import evaluate
+
+if TYPE_CHECKING:
+    from ecc_tools.demo import Promises, SetUp
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -25,19 +32,47 @@ def _tools() -> None:
     """Set up models, compile them, and show the whole loop."""
 
 
-@app.command(epilog="Example: ecc-tools demo --out runs/demo --seed 0 --seed 1 --seed 2")
+Out = Annotated[Path, typer.Option(help="Folder for state, logs and report; replaces an earlier demo's.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+EXAMPLES = Path("examples")
+
+
+@app.command(epilog="Example: ecc-tools demo --out runs/demo")
 def demo(
-    out: Annotated[
-        Path, typer.Option(help="Folder for models, streams and report; replaces an earlier demo's.")
-    ] = Path("runs/demo"),
-    seed: Annotated[list[int], typer.Option(min=0, help="Seed of data and training; several make a summary.")] = [0],  # noqa: B006
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    model: Annotated[Path, typer.Option(help="The edge model.")] = EXAMPLES / "models" / "vgg9.pt",
+    cloud: Annotated[Path, typer.Option(help="The worker's model.")] = EXAMPLES / "models" / "cloud.pt",
+    first: Annotated[Path, typer.Option(help="A recording with labels (.npz).")] = EXAMPLES / "streams" / "first.npz",
+    second: Annotated[Path, typer.Option(help="Another one.")] = EXAMPLES / "streams" / "second.npz",
+    out: Out = Path("runs/demo"),
+    as_json: AsJson = False,
 ) -> None:
-    """Train, run and teach the whole system on scikit-learn's digits, as separate processes, and report."""
+    """Run and teach the whole system on recorded CIFAR-10 frames, as separate processes, and report."""
+    from ecc_tools.demo import CIFAR10
+    from ecc_tools.demo_data import DemoModels
+
+    models = DemoModels(model, cloud, first, second)
+    _demo(out, [0], as_json, lambda folder, seed, stage: models, CIFAR10)
+
+
+@app.command(name="demo-train", epilog="Example: ecc-tools demo-train --out runs/digits --seed 0 --seed 1 --seed 2")
+def demo_train(
+    out: Out = Path("runs/digits"),
+    seed: Annotated[list[int], typer.Option(min=0, help="Seed of data and training; several make a summary.")] = [0],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
+    """Train small networks on scikit-learn's digits first, then run the same loop on them."""
+    require("sklearn", "the digits demo")
+    require("torch", "the digits demo")
+    from ecc_tools.demo import DIGITS
+    from ecc_tools.setup_stage import set_up
+
+    _demo(out, seed, as_json, set_up, DIGITS)
+
+
+def _demo(out: Path, seeds: list[int], as_json: bool, set_up: SetUp, promises: Promises) -> None:
     from rich.console import Console
 
-    for package in ("sklearn", "torch"):
-        require(package, "the demo")
+    require("torch", "the demo")
     from ecc_tools.demo import run_demo
     from ecc_tools.report import print_summary, print_table, write_report, write_summary
     from ecc_tools.report_record import complete
@@ -46,10 +81,10 @@ def demo(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # unwinds, so that no broker or worker is left behind
     terminal, reports = Console(stderr=as_json), []
     kept = True
-    for index, number in enumerate(seed):
+    for index, number in enumerate(seeds):
         folder = out if index == 0 else out.with_name(f"{out.name}-seed-{number}")
-        with stages(f"seed {number}: ") as stage:
-            data = run_demo(folder, number, stage)
+        with stages(f"seed {number}: " if len(seeds) > 1 else "") as stage:
+            data = run_demo(folder, set_up, number, promises, stage)
         write_report(data, folder)
         print_table(data, terminal, folder)
         reports.append(complete(data))
@@ -84,6 +119,26 @@ def compile_(
     else:
         print(f"{out}: {agreement}; features {program.features_id[:8]}")
 
+
+app.command(
+    epilog="Example: ecc-tools train --data cifar-10 --network vgg16 --width 0.5 --optimizer sgd --lr 0.1 --out runs/t"
+)(train_commands.train)
+app.command(
+    epilog="Example: ecc-tools distill --teacher runs/t --data cifar-10 --network vgg9 --steps 2 --out runs/edge"
+)(train_commands.distill)
+app.command(epilog="Example: ecc-tools assemble runs/edge runs/t --data cifar-10 --out runs/models")(
+    train_commands.assemble
+)
+app.command(epilog="Example: ecc-tools evaluate runs/models/vgg9.pt --data cifar-10 --out runs/evaluation")(evaluate)
+
+app.command(epilog="Example: ecc-tools collaborate vgg9.pt cloud.pt --data cifar-10 --out runs/collaborate")(
+    collaborate_commands.collaborate
+)
+app.command(
+    epilog="Example: ecc-tools costs cloud.pt --edge vgg9.pt --data first.npz --data second.npz --out runs/costs"
+)(collaborate_commands.costs)
+
+app.add_typer(data_app, name="data")
 
 bench = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure, side by side in one run.")
 app.add_typer(bench, name="bench", epilog="Example: ecc-tools bench link --model runs/demo/vgg9.pt")
