@@ -18,7 +18,7 @@ from ecc_tools.data.parts import DataSet, Part
 from ecc_tools.data.tasks import parse_tasks
 from ecc_tools.networks import build_network
 from ecc_tools.objective import Objective, load_teacher
-from ecc_tools.runs import Provenance, Record, RunConfig, RunFolder, code_version
+from ecc_tools.runs import Provenance, Record, RunConfig, RunError, RunFolder, code_version
 from ecc_tools.training import LossNotFinite, Plan, Progress, Views, make_optimizer, train
 
 EVAL_BATCH = 250
@@ -42,6 +42,8 @@ def fit(
     `RunError`, `TeacherUnfit`, `LossNotFinite` (the checkpoint stays), `OutOfMemory`.
     """
     where = torch.device(device)
+    if where.type == "cuda" and not torch.cuda.is_available():
+        raise RunError("torch finds no GPU here; train with --device cpu")
     learn, choose, labels = task_parts(config, data)
     height, width_px, channels = learn.frames.shape[1:]
     record = Record(
@@ -55,7 +57,6 @@ def fit(
         ),
     )
     run = RunFolder(folder)
-    state = run.begin(record, resume=resume)
     torch.manual_seed(config.seed)
     neuron = Lif if config.plan.compiled else spikingjelly_lif
     network = config.network
@@ -71,6 +72,7 @@ def fit(
     views = Views(learn, Augmentation(config.data.augmentation), config.seed, where, count=config.data.views)
     source = None if teacher is None else load_teacher(teacher, labels, where)
     objective = Objective(config, net, source, views, folder)
+    state = run.begin(record, resume=resume)
     modules = nn.ModuleDict({"net": net} | ({} if objective.align is None else {"align": objective.align}))
     optimizer = make_optimizer(modules.parameters(), config.plan)
     average = Average(net, config.ema) if config.ema else None
@@ -126,7 +128,12 @@ def task_parts(config: RunConfig, data: DataSet) -> tuple[Part, Part, tuple[str,
     learn, choose = data.training()
     if not config.data.tasks:
         return learn, choose, data.names
-    classes = parse_tasks(config.data.tasks, len(data.names))[config.data.task]
+    tasks = parse_tasks(config.data.tasks, len(data.names))
+    if config.data.task >= len(tasks):
+        raise RunError(
+            f"{config.data.tasks} makes {len(tasks)} tasks of {data.name}; give --task 0 to {len(tasks) - 1}"
+        )
+    classes = tasks[config.data.task]
     return learn.of(classes), choose.of(classes), tuple(data.names[label] for label in classes)
 
 

@@ -189,13 +189,19 @@ def load_run(folder: Path) -> tuple[nn.Module, Record]:
         classes=len(provenance.labels),
         neuron=Lif,
     )
-    net.load_state_dict(load_tensors(folder / WEIGHTS))
+    try:
+        net.load_state_dict(load_tensors(folder / WEIGHTS))
+    except (RuntimeError, TypeError, AttributeError) as exc:
+        raise RunError(f"{folder / WEIGHTS} is not of the network that {CONFIG} names; make the run anew") from exc
     return net.eval(), record
 
 
 def weights_sha256(folder: Path) -> str:
-    """SHA-256 (hex) of a run's `weights.pt`."""
-    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    """SHA-256 (hex) of a run's `weights.pt`. `RunError` where there is none yet."""
+    try:
+        return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    except OSError as exc:
+        raise RunError(f"{folder} holds no trained network ({WEIGHTS}); give the --out of a training") from exc
 
 
 def _difference(old: Any, new: Any, name: str = "") -> tuple[str, Any, Any] | None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
+import msgspec
 import typer
 
 from ecc_model import console
@@ -22,20 +24,35 @@ Width = Annotated[float, typer.Option(min=0.01, help="Scales all channel counts.
 Steps = Annotated[int, typer.Option(min=1, max=16, help="Time steps T of a spiking network.")]
 Tasks = Annotated[str, typer.Option(help="A class-incremental split, as 'B6-Inc2'; all classes without it.")]
 Task = Annotated[int, typer.Option(min=0, help="Which task of the split; 0 is the base.")]
-Augment = Annotated[str, typer.Option(help="none, crop-flip, strong or digits.")]
-Mix = Annotated[str, typer.Option(help="cutmix or mixup.")]
+Augment = Annotated[
+    str,
+    typer.Option(
+        click_type=click.Choice(["none", "crop-flip", "strong", "digits"]),
+        help="digits: small turns and shifts; strong: of all kinds.",
+    ),
+]
+Mix = Annotated[
+    str, typer.Option(click_type=click.Choice(["none", "cutmix", "mixup"]), help="Mixes images and their labels.")
+]
 ViewCount = Annotated[
     int, typer.Option(min=0, help="So many fixed augmented views, with the teacher's logits kept; 0: always new ones.")
 ]
 Epochs = Annotated[int, typer.Option(min=1)]
 Rate = Annotated[float, typer.Option("--lr", min=0.0, help="The highest learning rate.")]
 Batch = Annotated[int, typer.Option(min=1)]
-Optimizer = Annotated[str, typer.Option(help="adam, adamw, or sgd (Nesterov, momentum 0.9).")]
+Optimizer = Annotated[
+    str, typer.Option(click_type=click.Choice(["adam", "adamw", "sgd"]), help="sgd: Nesterov, momentum 0.9.")
+]
 Decay = Annotated[float, typer.Option(min=0.0, help="Weight decay.")]
 Warmup = Annotated[float, typer.Option(min=0.0, max=0.9, help="Share of the run in which the rate rises.")]
 Smoothing = Annotated[float, typer.Option(min=0.0, max=0.9, help="Label smoothing.")]
 Ema = Annotated[float, typer.Option(min=0.0, max=0.99999, help="Decay of averaged weights; 0: none are kept.")]
-Precision = Annotated[str, typer.Option(help="float32 or bfloat16 (mixed).")]
+Precision = Annotated[
+    str,
+    typer.Option(
+        click_type=click.Choice(["float32", "bfloat16"]), help="bfloat16: products alone, weights stay float32."
+    ),
+]
 Compiled = Annotated[bool, typer.Option("--compiled", help="torch.compile: half a minute, then about 1.5x as fast.")]
 OpsPenalty = Annotated[float, typer.Option(min=0.0, help="Weight of the penalty on synaptic operations.")]
 Seed = Annotated[int, typer.Option(min=0)]
@@ -54,7 +71,7 @@ def train(
     tasks: Tasks = "",
     task: Task = 0,
     augment: Augment = "crop-flip",
-    mix: Mix = "",
+    mix: Mix = "none",
     epochs: Epochs = 70,
     lr: Rate = 2e-3,
     batch: Batch = 64,
@@ -90,7 +107,7 @@ def distill(
     tasks: Tasks = "",
     task: Task = 0,
     augment: Augment = "crop-flip",
-    mix: Mix = "",
+    mix: Mix = "none",
     views: ViewCount = 0,
     epochs: Epochs = 70,
     lr: Rate = 2e-3,
@@ -117,61 +134,25 @@ def _run(values: dict[str, Any]) -> None:
     """Train with the options of a command line, by their names."""
     for package in ("torch", "matplotlib"):
         require(package, "training")
-    import msgspec
     from rich.console import Console
 
     from ecc_tools.curve import draw_curve
     from ecc_tools.data.sets import open_dataset
     from ecc_tools.fitting import fit
-    from ecc_tools.networks import SPIKING
-    from ecc_tools.runs import RunConfig, weights_sha256
+    from ecc_tools.runs import RunConfig
 
-    network, teacher = values["network"], values.get("teacher")
-    config = msgspec.convert(
-        {
-            "seed": values["seed"],
-            "data": {
-                "name": values["data"],
-                "tasks": values["tasks"],
-                "task": values["task"],
-                "augmentation": values["augment"],
-                "mix": values["mix"],
-                "views": values.get("views", 0),
-            },
-            "network": {
-                "kind": network,
-                "width": values["width"],
-                "steps": values["steps"] if network in SPIKING else 1,
-            },
-            "plan": {
-                "epochs": values["epochs"],
-                "learning_rate": values["lr"],
-                **{name: values[name] for name in ("batch", "optimizer", "weight_decay", "warmup", "precision")},
-                "compiled": values["compiled"],
-            },
-            "loss": {
-                "logits": values.get("logits", 0.0),
-                "features": values.get("features", 0.0),
-                "tau_d": values.get("tau_d", 2.0),
-                "rate": values["operations"],
-                "label_smoothing": values["label_smoothing"],
-            },
-            "ema": values["ema"],
-            "teacher": "" if teacher is None else weights_sha256(teacher),
-        },
-        RunConfig,
-    )
+    config = msgspec.convert(_settings(values), RunConfig)
     terminal = Console(stderr=values["as_json"], soft_wrap=True)
 
     def report(line: Mapping[str, float]) -> None:
         terminal.print("  ".join(f"{name} {value:.4g}" for name, value in line.items()))
 
-    with progress_bar(f"{network} on {values['data']}") as told:
+    with progress_bar(f"{values['network']} on {values['data']}") as told:
         best = fit(
             config,
             open_dataset(values["data"], values["root"]),
             values["out"],
-            teacher=teacher,
+            teacher=values.get("teacher"),
             resume=values["resume"],
             device=values["device"],
             progress=told,
@@ -182,6 +163,45 @@ def _run(values: dict[str, Any]) -> None:
         console.print_json({"run": str(values["out"])} | best)
     else:
         print(f"{values['out']}: best epoch {best['epoch']:.0f}, {best['accuracy']:.2f} % of the validation images")
+
+
+def _settings(values: dict[str, Any]) -> dict[str, Any]:
+    """The options of a command line as a `RunConfig` has them."""
+    from ecc_tools.networks import SPIKING
+    from ecc_tools.runs import weights_sha256
+
+    network, teacher = values["network"], values.get("teacher")
+    return {
+        "seed": values["seed"],
+        "data": {
+            "name": values["data"],
+            "tasks": values["tasks"],
+            "task": values["task"],
+            "augmentation": values["augment"],
+            "mix": "" if values["mix"] == "none" else values["mix"],
+            "views": values.get("views", 0),
+        },
+        "network": {
+            "kind": network,
+            "width": values["width"],
+            "steps": values["steps"] if network in SPIKING else 1,
+        },
+        "plan": {
+            "epochs": values["epochs"],
+            "learning_rate": values["lr"],
+            **{name: values[name] for name in ("batch", "optimizer", "weight_decay", "warmup", "precision")},
+            "compiled": values["compiled"],
+        },
+        "loss": {
+            "logits": values.get("logits", 0.0),
+            "features": values.get("features", 0.0),
+            "tau_d": values.get("tau_d", 2.0),
+            "rate": values["operations"],
+            "label_smoothing": values["label_smoothing"],
+        },
+        "ema": values["ema"],
+        "teacher": "" if teacher is None else weights_sha256(teacher),
+    }
 
 
 def assemble(

@@ -101,7 +101,7 @@ def seeded(*numbers: int) -> torch.Generator:
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], plan: Plan) -> torch.optim.Optimizer:
-    """Adam (decay as part of the gradient, as the papers have it), AdamW (decay apart), or SGD with Nesterov momentum."""
+    """Adam (decay as part of the gradient, as in the papers), AdamW (decay apart), or SGD with Nesterov momentum."""
     if plan.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay)
     if plan.optimizer == "adamw":
