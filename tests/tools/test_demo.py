@@ -13,9 +13,9 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "01_robot_loop.py"
 
 
 @pytest.mark.timeout(900)
-def test_the_demo_keeps_its_promises(tmp_path):
+def test_the_demo_on_digits_keeps_its_promises(tmp_path):
     out = tmp_path / "demo"
-    command = [find("ecc-tools"), "demo", "--out", str(out), "--seed", "0", "--json"]
+    command = [find("ecc-tools"), "demo-train", "--out", str(out), "--seed", "0", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

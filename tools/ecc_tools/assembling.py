@@ -16,7 +16,7 @@ from ecc_model.nets.neuron import Lif
 from ecc_model.nets.vgg import SpikingVgg9, to_unit
 from ecc_tools.augmentation import Augmentation
 from ecc_tools.bottleneck import CHUNK, features_logits, train_bottleneck, tune_cloud
-from ecc_tools.compiling import integer_logits, write_cloud, write_model
+from ecc_tools.compiling import integer_logits, split_guard, write_cloud, write_model
 from ecc_tools.data.parts import DataSet, Labels
 from ecc_tools.networks import VGG9
 from ecc_tools.runs import Record, RunError, code_version, load_run, weights_sha256
@@ -50,6 +50,9 @@ def assemble(
     source = cast(SpikingVgg9, edge_net)
     _check(edge, edge_record, teacher, teacher_record, data)
     names, known = teacher_record.provenance.labels, edge_record.provenance.labels
+    learn, choose = (part.of([data.names.index(name) for name in names]) for part in data.training())
+    own = choose.of([names.index(name) for name in known])
+    split_guard(own.labels)  # too few of them are better told before the training than after it
     torch.manual_seed(config.seed)
     net = SpikingVgg9(
         msgspec.structs.replace(source.config, code_channels=config.code_channels, code_stride=config.code_stride), Lif
@@ -79,7 +82,6 @@ def assemble(
     cloud.teacher = teacher_net.requires_grad_(False)
     for module in (net, cloud):
         module.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    learn, choose = (part.of([data.names.index(name) for name in names]) for part in data.training())
     augmentation = Augmentation(edge_record.run.data.augmentation)
     views = Views(learn, augmentation, config.seed, torch.device("cpu"))
     train_bottleneck(net, cloud, views, config.plan, config.seed, stage("bottleneck and tail"))
@@ -92,7 +94,6 @@ def assemble(
         "teacher_weights_sha256": weights_sha256(teacher),
         "bottleneck": msgspec.json.encode(config).decode(),
     }
-    own = choose.of([names.index(name) for name in known])
     told = stage("integer program")
     out.mkdir(parents=True, exist_ok=True)
     program = write_model(

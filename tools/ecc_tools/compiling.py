@@ -126,7 +126,22 @@ def write_cloud(
 
 
 def choose_guard(program: Program, frames: Pixels, labels: Labels, augmentation: Augmentation) -> GuardSet:
-    """Validation rows: `REPLAY_PER_CLASS` frames of each class in `VIEWS` views to replay, others to judge with."""
+    """The rows of `split_guard`, as the spikes of their frames; those to replay in `VIEWS` views."""
+    replayed, judging = split_guard(labels)
+    shown = np.concatenate([frames[judging], show(frames[replayed], VIEWS, augmentation)])
+    packed = [np.frombuffer(bits.pack(spikes), np.uint8) for spikes in split_spikes(program, shown)]
+    return GuardSet(
+        np.stack(packed),
+        np.concatenate([labels[judging], np.tile(labels[replayed], VIEWS)]).astype(np.int32),
+        (np.arange(len(packed)) < len(judging)).astype(np.uint8),
+    )
+
+
+def split_guard(labels: Labels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which validation frames an update replays, `REPLAY_PER_CLASS` of each class, and which it is judged with.
+
+    `CompileError` where too few are left to judge with.
+    """
     replay, judge, classes = [], [], np.unique(labels)
     share = -(-JUDGE_ROWS // len(classes))
     for label in classes:
@@ -139,13 +154,7 @@ def choose_guard(program: Program, frames: Pixels, labels: Labels, augmentation:
             f"{len(labels)} validation frames leave {len(judging)} to judge updates with; "
             f"give at least {MIN_JUDGE_ROWS + len(replayed)}"
         )
-    shown = np.concatenate([frames[judging], show(frames[replayed], VIEWS, augmentation)])
-    packed = [np.frombuffer(bits.pack(spikes), np.uint8) for spikes in split_spikes(program, shown)]
-    return GuardSet(
-        np.stack(packed),
-        np.concatenate([labels[judging], np.tile(labels[replayed], VIEWS)]).astype(np.int32),
-        (np.arange(len(packed)) < len(judging)).astype(np.uint8),
-    )
+    return replayed, judging
 
 
 def calibrate(program: Program, frames: Pixels, labels: Labels, augmentation: Augmentation) -> tuple[float, float]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-import click
 import msgspec
 import typer
 
@@ -25,33 +24,26 @@ Steps = Annotated[int, typer.Option(min=1, max=16, help="Time steps T of a spiki
 Tasks = Annotated[str, typer.Option(help="A class-incremental split, as 'B6-Inc2'; all classes without it.")]
 Task = Annotated[int, typer.Option(min=0, help="Which task of the split; 0 is the base.")]
 Augment = Annotated[
-    str,
+    Literal["none", "crop-flip", "strong", "digits"],
     typer.Option(
-        click_type=click.Choice(["none", "crop-flip", "strong", "digits"]),
         help="digits: small turns and shifts; strong: of all kinds.",
     ),
 ]
-Mix = Annotated[
-    str, typer.Option(click_type=click.Choice(["none", "cutmix", "mixup"]), help="Mixes images and their labels.")
-]
+Mix = Annotated[Literal["none", "cutmix", "mixup"], typer.Option(help="Mixes images and their labels.")]
 ViewCount = Annotated[
     int, typer.Option(min=0, help="So many fixed augmented views, with the teacher's logits kept; 0: always new ones.")
 ]
 Epochs = Annotated[int, typer.Option(min=1)]
 Rate = Annotated[float, typer.Option("--lr", min=0.0, help="The highest learning rate.")]
 Batch = Annotated[int, typer.Option(min=1)]
-Optimizer = Annotated[
-    str, typer.Option(click_type=click.Choice(["adam", "adamw", "sgd"]), help="sgd: Nesterov, momentum 0.9.")
-]
+Optimizer = Annotated[Literal["adam", "adamw", "sgd"], typer.Option(help="sgd: Nesterov, momentum 0.9.")]
 Decay = Annotated[float, typer.Option(min=0.0, help="Weight decay.")]
 Warmup = Annotated[float, typer.Option(min=0.0, max=0.9, help="Share of the run in which the rate rises.")]
 Smoothing = Annotated[float, typer.Option(min=0.0, max=0.9, help="Label smoothing.")]
 Ema = Annotated[float, typer.Option(min=0.0, max=0.99999, help="Decay of averaged weights; 0: none are kept.")]
 Precision = Annotated[
-    str,
-    typer.Option(
-        click_type=click.Choice(["float32", "bfloat16"]), help="bfloat16: products alone, weights stay float32."
-    ),
+    Literal["float32", "bfloat16"],
+    typer.Option(help="bfloat16: products alone, weights stay float32."),
 ]
 Compiled = Annotated[bool, typer.Option("--compiled", help="torch.compile: half a minute, then about 1.5x as fast.")]
 OpsPenalty = Annotated[float, typer.Option(min=0.0, help="Weight of the penalty on synaptic operations.")]
@@ -236,8 +228,8 @@ def assemble(
         code_channels=code_channels,
         code_stride=code_stride,
         tail_channels=tail_channels,
-        plan=Plan(epochs=epochs, learning_rate=lr, batch=batch, precision=precision),  # type: ignore[arg-type]
-        tune=Plan(epochs=tune_epochs, learning_rate=lr / 4, batch=batch, precision=precision),  # type: ignore[arg-type]
+        plan=Plan(epochs=epochs, learning_rate=lr, batch=batch, precision=precision),
+        tune=Plan(epochs=tune_epochs, learning_rate=lr / 4, batch=batch, precision=precision),
         copies=copies,
     )
     with stages("") as stage:
