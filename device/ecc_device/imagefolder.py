@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image
 
 from ecc_device.frame import DEFAULT_RATE_HZ, Frame
 from ecc_model.errors import SourceError
+from ecc_model.frames import MAX_SIDE
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 _WIDE_MODES = ("I", "F")  # more than 8 bits a channel: which 8 to take is not ours to guess
@@ -29,9 +31,9 @@ class ImageFolder:
         self.name = str(folder)
         try:
             classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-            loose = _images(folder)
-            self._files = loose or [image for path in classes for image in _images(path)]
-            labelled = [path.name for path in classes if _images(path)]
+            loose = list_images(folder)
+            self._files = loose or [image for path in classes for image in list_images(path)]
+            labelled = [path.name for path in classes if list_images(path)]
         except OSError as exc:
             raise SourceError(f"{folder}: cannot be listed ({exc.strerror}); check its permissions") from exc
         if not self._files:
@@ -54,7 +56,8 @@ class ImageFolder:
         """Nothing is held open between two frames."""
 
 
-def _images(folder: Path) -> list[Path]:
+def list_images(folder: Path) -> list[Path]:
+    """Image files of a folder by name; hidden ones are passed over. `OSError` where it cannot be listed."""
     return sorted(
         path
         for path in folder.iterdir()
@@ -65,7 +68,12 @@ def _images(folder: Path) -> list[Path]:
 def _read(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """One image as uint8 (H, W, 3)."""
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_SIDE refuses those, in one line
+            image = Image.open(path)
+        with image:
+            if max(image.size) > MAX_SIDE:  # before anything is decoded: a small file may claim gigabytes
+                raise SourceError(f"{path}: {image.width} x {image.height} pixels; sides are at most {MAX_SIDE}")
             if image.mode.startswith(_WIDE_MODES):
                 raise SourceError(f"{path}: more than 8 bits a channel (mode {image.mode}); convert it to 8 bits")
             return np.asarray(image.convert("RGB"), dtype=np.uint8)

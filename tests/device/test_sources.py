@@ -107,6 +107,16 @@ def test_a_broken_image_is_named_when_its_turn_comes(tmp_path: Path, keep: int) 
     assert str(caught.value) == f"{broken}: not a readable image; remove it or copy it again"
 
 
+@pytest.mark.parametrize("side", [4097, 10_000, 20_000])
+def test_an_image_that_claims_too_many_pixels_is_refused_before_it_is_decoded(tmp_path: Path, side: int) -> None:
+    """Pillow itself only warns from 89 megapixels on, and raises from 179 on."""
+    Image.new("1", (side, side)).save(tmp_path / "huge.png")
+    with pytest.raises(
+        SourceError, match=rf"huge\.png: ({side} x {side} pixels; sides are at most 4096|not a readable)"
+    ):
+        open_source(str(tmp_path))
+
+
 def test_a_16_bit_image_is_not_guessed_at(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4), 40_000, np.uint16)).save(tmp_path / "a.png")
     assert error_of(tmp_path) == f"{tmp_path}/a.png: more than 8 bits a channel (mode I;16); convert it to 8 bits"

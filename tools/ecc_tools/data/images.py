@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ecc_device.imagefolder import IMAGE_SUFFIXES
+from ecc_device.imagefolder import IMAGE_SUFFIXES, list_images
 from ecc_model.frames import MAX_SIDE, Pixels, resize
 from ecc_model.progress import progress_bar
 from ecc_tools.data.errors import BadImages, DataCorrupt, unreadable
@@ -44,15 +44,6 @@ def list_classes(folder: Path, *, without: Sequence[str] = ()) -> dict[str, list
     if loose:
         raise BadImages(folder, f"images ({loose[0]}) beside class folders", "keep all images in the class folders")
     return files
-
-
-def list_images(folder: Path) -> list[Path]:
-    """Image files of a folder by name; hidden ones are passed over. `OSError` where it cannot be listed."""
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
 
 
 def split(files: Files) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
