@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY) ## The whole loop on real digits; report in runs/demo
-	$(BIN)/ecc-tools demo --out runs/demo $(foreach seed,$(SEEDS),--seed $(seed))
+	$(BIN)/ecc-tools demo-train --out runs/demo $(foreach seed,$(SEEDS),--seed $(seed))
 
 example: $(READY) ## A robot's loop on the demo's models (after `make demo`)
 	$(BIN)/python examples/01_robot_loop.py --frames 50

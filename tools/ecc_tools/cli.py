@@ -34,19 +34,20 @@ def _tools() -> None:
 
 Out = Annotated[Path, typer.Option(help="Folder for state, logs and report; replaces an earlier demo's.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
-EXAMPLES = Path("examples")
 
 
-@app.command(epilog="Example: ecc-tools demo --out runs/demo")
+@app.command(
+    epilog="Example: ecc-tools demo --model vgg9.pt --cloud cloud.pt --first a.npz --second b.npz --out runs/demo"
+)
 def demo(
-    model: Annotated[Path, typer.Option(help="The edge model.")] = EXAMPLES / "models" / "vgg9.pt",
-    cloud: Annotated[Path, typer.Option(help="The worker's model.")] = EXAMPLES / "models" / "cloud.pt",
-    first: Annotated[Path, typer.Option(help="A recording with labels (.npz).")] = EXAMPLES / "streams" / "first.npz",
-    second: Annotated[Path, typer.Option(help="Another one.")] = EXAMPLES / "streams" / "second.npz",
+    model: Annotated[Path, typer.Option(help="The edge model.")],
+    cloud: Annotated[Path, typer.Option(help="The worker's model.")],
+    first: Annotated[Path, typer.Option(help="A recording with labels (.npz).")],
+    second: Annotated[Path, typer.Option(help="Another one.")],
     out: Out = Path("runs/demo"),
     as_json: AsJson = False,
 ) -> None:
-    """Run and teach the whole system on recorded CIFAR-10 frames, as separate processes, and report."""
+    """Run and teach the whole system on two recordings with labels, as separate processes, and report."""
     from ecc_tools.demo import CIFAR10
     from ecc_tools.demo_data import DemoModels
 
@@ -54,9 +55,9 @@ def demo(
     _demo(out, [0], as_json, lambda folder, seed, stage: models, CIFAR10)
 
 
-@app.command(name="demo-train", epilog="Example: ecc-tools demo-train --out runs/digits --seed 0 --seed 1 --seed 2")
+@app.command(name="demo-train", epilog="Example: ecc-tools demo-train --out runs/demo --seed 0 --seed 1 --seed 2")
 def demo_train(
-    out: Out = Path("runs/digits"),
+    out: Out = Path("runs/demo"),
     seed: Annotated[list[int], typer.Option(min=0, help="Seed of data and training; several make a summary.")] = [0],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
