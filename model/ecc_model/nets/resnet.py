@@ -20,7 +20,8 @@ BLOCKS = {"spiking-resnet18": (2, 2, 2, 2), "spiking-resnet34": (3, 4, 6, 3), "s
 BOTTLENECKS = ("spiking-resnet50",)  # kinds whose blocks are 1x1, 3x3, 1x1; the others' are 3x3, 3x3
 CHANNELS = (64, 128, 256, 512)  # of each stage at width 1; all stages but the first halve the map
 EXPANSION = 4  # channels of a bottleneck block's output for one inside
-ALPHA = 1 / math.sqrt(2)  # tdBN of a branch that is added to another one
+ALPHA = 1 / math.sqrt(2)  # of tdBN in a branch that is added to another one
+BRANCH_GAMMA = 0.4  # of tdBN at the start, 1 elsewhere: blocks that mostly hand their input on let 50 layers learn
 
 ConvPlan = tuple[int, int, int]  # output channels, kernel size, stride
 
@@ -115,30 +116,26 @@ class SpikingResnetConfig(msgspec.Struct, frozen=True, kw_only=True):
 class Added(nn.Module):
     """tdBN of a branch that is added to another one, behind the branch's last convolution where it has one.
 
-    `gamma` starts at ALPHA GAMMA. Shape: (T, B, I, H, W) -> (T, B, O, H / stride, W / stride), currents.
+    `norm.weight` is `gamma alpha V_th`, where the neuron's decayed input makes V_th GAMMA.
+    Shape: (T, B, I, H, W) -> (T, B, O, H / stride, W / stride), currents.
     """
 
-    def __init__(self, channels: int, conv: nn.Conv2d | None = None) -> None:
+    def __init__(self, channels: int, gamma: float, conv: nn.Conv2d | None = None) -> None:
         super().__init__()
         self.conv = nn.Identity() if conv is None else conv
         self.norm = nn.BatchNorm2d(channels)
-        nn.init.constant_(self.norm.weight, ALPHA * GAMMA)
+        nn.init.constant_(self.norm.weight, gamma * ALPHA * GAMMA)
 
     def forward(self, x: Tensor) -> Tensor:
         """Currents of all T steps."""
         return merge_steps(self.norm, merge_steps(self.conv, x))
 
 
-def added_conv(inputs: int, outputs: int, kernel: int, stride: int) -> Added:
-    """Convolution and tdBN of a branch that is added to another one."""
-    return Added(outputs, nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False))
-
-
 class SpikingResidual(nn.Module):
     """A residual block with spikes in and out: `LIF(branch(x) + shortcut(x))`.
 
-    Where the shape stays the shortcut is the block's own input, with tdBN as well: bare spikes beside a normalized
-    branch train worse, as they are always positive and far weaker than what makes a neuron fire.
+    Where the shape stays the shortcut is the block's own input, with tdBN as well: bare spikes are too weak beside a
+    normalized branch to be handed on.
 
     Shape: (T, B, I, H, W) -> (T, B, O, H / stride, W / stride).
     """
@@ -150,9 +147,12 @@ class SpikingResidual(nn.Module):
         for outputs, kernel, stride in plan.convs[:-1]:
             layers.append(SpikingConv(inputs, outputs, neuron, stride, kernel))
             inputs = outputs
-        self.branch = nn.Sequential(*layers, added_conv(inputs, *plan.convs[-1]))
+        outputs, kernel, stride = plan.convs[-1]
+        last = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+        self.branch = nn.Sequential(*layers, Added(outputs, BRANCH_GAMMA, last))
         same = plan.stride == 1 and plan.inputs == plan.outputs
-        self.shortcut = Added(plan.outputs) if same else added_conv(plan.inputs, plan.outputs, 1, plan.stride)
+        fitting = None if same else nn.Conv2d(plan.inputs, outputs, 1, plan.stride, bias=False)
+        self.shortcut = Added(outputs, 1.0, fitting)
         self.lif = neuron()
 
     def forward(self, x: Tensor) -> Tensor:
