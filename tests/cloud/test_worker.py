@@ -168,7 +168,7 @@ def test_spikes_that_do_not_fit_are_refused_with_the_reason(
         (FeaturesRequest(2, prefix, steps, 0, b"\0short"), f"5 raw bytes where {raw} belong"),
         (
             FeaturesRequest(3, prefix, steps, 0, b"\7" + bytes(raw)),
-            "codec 7 is unknown; this version reads 0 (raw) and 1 (zstd)",
+            "codec 7 is unknown; this version reads 0 (raw), 1 (zstd), 2 (bare zstd) and 3 (rate table)",
         ),
         (FeaturesRequest(4, prefix, steps, 0, b"\1" + bytes(9)), "a damaged zstd frame"),
         (features_request(5, np.zeros((*shape, 2), np.bool_), id_, steps=steps), f"bytes where {raw} bytes belong"),

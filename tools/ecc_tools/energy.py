@@ -32,6 +32,7 @@ class Constant:
 CONSTANTS = {
     "mac": Constant(4.6, "pJ", "modelled", "one multiply-accumulate, 45 nm (SpikeBottleNet, table 3)"),
     "ac": Constant(0.9, "pJ", "modelled", "one accumulate: one spike arrives, 45 nm (SpikeBottleNet, table 3)"),
+    "rolls": Constant(0.077, "pJ", "modelled", "one synaptic operation on ROLLS, 77 fJ (SpikeBottleNet, table 3)"),
     "link up": Constant(2.27, "uJ/byte", "assumed", "Wi-Fi, 283 mW per Mbit/s sent (Huang et al., MobiSys 2012)"),
     "link down": Constant(1.10, "uJ/byte", "assumed", "Wi-Fi, 137 mW per Mbit/s received (the same)"),
     "link rate": Constant(20.0, "Mbit/s", "assumed", "a Wi-Fi link of middling quality; nobody's measurement"),

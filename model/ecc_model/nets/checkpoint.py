@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from ecc_model.errors import ModelCorrupt, ModelError
 from ecc_model.modelfile import (
-    FORMAT,
     EncoderInfo,
     GuardSet,
     Manifest,
@@ -31,6 +30,7 @@ from ecc_model.nets.vgg import SpikingVgg9, VggConfig
 from ecc_model.program import Program
 
 ENCODER_NAME = "bottleneck"
+CLOUD_FORMAT = 1  # there is no program in a worker's file
 WEIGHTS = "weights"  # their entry in the manifest's records: torch.load checks no sums itself
 # what torch.load, a network's constructor and load_state_dict raise on files that lie
 _UNUSABLE = (
@@ -67,7 +67,7 @@ def save_edge(
     spec, records = edge_records(program, guard)
     frame = program.input
     manifest = Manifest(
-        format=FORMAT,
+        format=program.format,
         kind="edge",
         labels=list(labels),
         temperature=temperature,
@@ -94,7 +94,7 @@ def save_cloud(
 ) -> None:
     """Write the worker's model: decoder, tail, teacher, and which features it can read. Errors: see `save_edge`."""
     manifest = Manifest(
-        format=FORMAT,
+        format=CLOUD_FORMAT,
         kind="cloud",
         labels=list(labels),
         temperature=temperature,

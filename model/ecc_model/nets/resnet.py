@@ -21,7 +21,10 @@ BOTTLENECKS = ("spiking-resnet50",)  # kinds whose blocks are 1x1, 3x3, 1x1; the
 CHANNELS = (64, 128, 256, 512)  # of each stage at width 1; all stages but the first halve the map
 EXPANSION = 4  # channels of a bottleneck block's output for one inside
 ALPHA = 1 / math.sqrt(2)  # of tdBN in a branch that is added to another one
-BRANCH_GAMMA = 0.4  # of tdBN at the start, 1 elsewhere: blocks that mostly hand their input on let 50 layers learn
+# Where their gamma starts: blocks that at first hand their input on let 50 layers learn. With the block's own spikes
+# weighted so, a neuron that must fire is near its threshold, where the surrogate gradient is large: 13 times more of it
+# reaches the first block than from 1.
+BRANCH_START, SAME_START, FITTED_START = 0.2, 0.85, math.sqrt(2)
 
 ConvPlan = tuple[int, int, int]  # output channels, kernel size, stride
 
@@ -149,10 +152,10 @@ class SpikingResidual(nn.Module):
             inputs = outputs
         outputs, kernel, stride = plan.convs[-1]
         last = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
-        self.branch = nn.Sequential(*layers, Added(outputs, BRANCH_GAMMA, last))
+        self.branch = nn.Sequential(*layers, Added(outputs, BRANCH_START, last))
         same = plan.stride == 1 and plan.inputs == plan.outputs
-        fitting = None if same else nn.Conv2d(plan.inputs, outputs, 1, plan.stride, bias=False)
-        self.shortcut = Added(outputs, 1.0, fitting)
+        fitting = nn.Conv2d(plan.inputs, outputs, 1, plan.stride, bias=False)
+        self.shortcut = Added(outputs, SAME_START) if same else Added(outputs, FITTED_START, fitting)
         self.lif = neuron()
 
     def forward(self, x: Tensor) -> Tensor:

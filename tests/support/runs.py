@@ -1,0 +1,40 @@
+"""Run folders without a training: random weights that fire."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ecc_model.nets.neuron import Lif
+from ecc_tools.networks import build_network
+from ecc_tools.runs import DataConfig, LossConfig, NetworkConfig, Provenance, Record, RunConfig, RunFolder
+from ecc_tools.training import Plan
+
+WIDTH, STEPS, FRAME, LABELS = 1 / 16, 2, (8, 8, 1), ("a", "b", "c")
+
+
+def write_run(folder: Path, kind: str, *, data: str = "digits") -> Path:
+    """A run of a network of `kind` (width WIDTH, T STEPS) for FRAME and LABELS, as if trained on `data`."""
+    torch.manual_seed(0)
+    net = build_network(kind, width=WIDTH, steps=STEPS, frame=FRAME, classes=len(LABELS), neuron=Lif)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 1.0, 3.0)
+            torch.nn.init.uniform_(module.bias, 0.0, 1.5)
+    run = RunFolder(folder)
+    run.begin(
+        Record(
+            run=RunConfig(
+                seed=0,
+                data=DataConfig(name=data),
+                network=NetworkConfig(kind=kind, width=WIDTH, steps=STEPS),
+                plan=Plan(epochs=1, learning_rate=1e-3),
+                loss=LossConfig(),
+            ),
+            provenance=Provenance(data_sha256="", code="", torch="", frame=FRAME, labels=LABELS),
+        ),
+        resume=False,
+    )
+    run.save_weights(net.state_dict())
+    return folder
