@@ -1,16 +1,22 @@
 """Spikes, pixels and logits as bytes: one codec byte, then the data.
 
-| codec byte | what follows                                                  |
-|------------|---------------------------------------------------------------|
-| 0          | the raw bytes: packed bits (spikes) or one byte each (pixels) |
-| 1          | one zstd frame of those raw bytes, its content size declared  |
+| codec byte | for            | what follows                                                            |
+|------------|----------------|-------------------------------------------------------------------------|
+| 0          | spikes, pixels | the raw bytes: packed bits or one byte for each pixel                    |
+| 1          | spikes, pixels | one zstd frame of those raw bytes, its content size declared             |
+| 2          | spikes         | one zstd frame of those raw bytes, without magic number and content size |
+| 3          | spikes         | range coded with the rate table of the model (`ecc_model.rates`)         |
 
-The receiver knows the shape, so it knows the size of the raw bytes before it reads the first one: a frame that
-declares any other size is refused before anything is allocated. Whatever does not fit raises `WireError`.
+128 is added where the last two bytes are a checksum. The sender takes the codec that makes the message smallest: 0 and
+1 for any receiver, 2 and 3 for one that is known to have the rate table, which programs before them cannot read.
+
+The receiver knows the shape, so it knows the size of the raw bytes before it reads the first one: what declares or
+holds any other size is refused before anything is allocated. Whatever does not fit raises `WireError`.
 """
 
 from __future__ import annotations
 
+import binascii
 import math
 
 import numpy as np
@@ -18,47 +24,82 @@ import zstandard
 from numpy.typing import NDArray
 
 from ecc_model import bits
+from ecc_model.bits import Spikes
 from ecc_model.errors import WireError
+from ecc_model.rates import RateTable
 
 RAW = 0
 ZSTD = 1
+BARE_ZSTD = 2
+RATES = 3
+CHECKED = 128  # flag: a checksum of `CHECKSUM_BYTES` ends the message
+CHECKSUM_BYTES = 2
 
 MAX_SPIKES = 1 << 21  # 256 KiB of packed bits
 MAX_PIXELS = 8 * 1024 * 1024  # bytes: one full HD frame of three channels takes 6 MiB
 MAX_CLASSES = 4096
 LOGIT_BYTES = 4  # float32, little endian
 
+_SPIKE_CODECS = {RAW: "raw", ZSTD: "zstd", BARE_ZSTD: "bare zstd", RATES: "rate table"}
+_PIXEL_CODECS = {RAW: "raw", ZSTD: "zstd"}
 _ZSTD_LEVEL = 3
 _MAX_WINDOW_BYTES = 8 * 1024 * 1024  # a frame that asks its reader for a larger window is refused
 _LOGIT = np.dtype("<f4")
 
 
-def encode_spikes(spikes: NDArray[np.bool_]) -> bytes:
-    """Spikes (any shape) as codec byte and data, in whichever codec is smaller. Inverse of `decode_spikes`."""
+def encode_spikes(spikes: Spikes, table: RateTable | None = None, *, known: int = 0, checksum: bool = False) -> bytes:
+    """Spikes (any shape; (t, C, H, W) with a table) as codec byte and data, in whichever codec is smallest.
+
+    table: the receiver's rate table for these spikes. known: leading steps that the receiver has, and that are left
+    out. checksum: two bytes more, for links that may turn bits. Inverse of `decode_spikes`.
+    """
     _checked_count(spikes.shape, MAX_SPIKES, "spikes")
-    return _smallest(bits.pack(spikes))
+    if known:
+        _checked_count(spikes[known:].shape, MAX_SPIKES, "spikes")
+    raw = bits.pack(spikes[known:])
+    if table is None:
+        data = _smallest({RAW: raw, ZSTD: _compressed(raw)})
+    else:
+        data = _smallest({RAW: raw, BARE_ZSTD: _bare(raw), RATES: table.encode(spikes, known)})
+    return _with_checksum(data) if checksum else data
 
 
-def decode_spikes(data: bytes, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def decode_spikes(
+    data: bytes, shape: tuple[int, ...], table: RateTable | None = None, *, known: Spikes | None = None
+) -> Spikes:
     """Spikes of `shape` from codec byte and data.
 
-    `WireError`: unknown codec, wrong number of bytes, padding bits set, a damaged zstd frame or one with anything
-    behind it, or a shape that is not positive or holds more than `MAX_SPIKES`.
+    known: the leading steps, where only later ones were sent; `shape` counts them too. `WireError`: unknown codec,
+    wrong number of bytes, padding bits set, a damaged zstd frame or one with anything behind it, a rate table that is
+    needed and not given, bytes that its coder would not have made, a wrong checksum, or a shape that is not positive
+    or holds more than `MAX_SPIKES`.
     """
     _checked_count(shape, MAX_SPIKES, "spikes")
-    return bits.unpack(_raw(data, bits.packed_size(shape)), shape)
+    rest = shape
+    if known is not None:
+        if known.shape[1:] != tuple(shape[1:]) or not len(known) < shape[0]:
+            raise WireError(f"known spikes of shape {known.shape} are no leading steps of shape {tuple(shape)}")
+        rest = (shape[0] - len(known), *shape[1:])
+    codec, body = _opened(_without_checksum(data), _SPIKE_CODECS)
+    size = bits.packed_size(rest)
+    if codec == RATES:
+        return _decode_rates(body, size, shape, table, known)
+    spikes = bits.unpack(_raw(codec, body, size), rest)
+    return spikes if known is None else np.concatenate([known, spikes])
 
 
 def encode_pixels(frame: NDArray[np.uint8]) -> bytes:
     """Pixels (H, W, C) or (T, H, W, C) as codec byte and data. Inverse of `decode_pixels`."""
     _checked_count(frame.shape, MAX_PIXELS, "pixels")
-    return _smallest(np.ascontiguousarray(frame, dtype=np.uint8).tobytes())
+    raw = np.ascontiguousarray(frame, dtype=np.uint8).tobytes()
+    return _smallest({RAW: raw, ZSTD: _compressed(raw)})
 
 
 def decode_pixels(data: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """Pixels of `shape` from codec byte and data; `WireError` as in `decode_spikes`. The array is read-only."""
     count = _checked_count(shape, MAX_PIXELS, "pixels")
-    return np.frombuffer(_raw(data, count), dtype=np.uint8).reshape(shape)
+    codec, body = _opened(data, _PIXEL_CODECS)
+    return np.frombuffer(_raw(codec, body, count), dtype=np.uint8).reshape(shape)
 
 
 def encode_logits(logits: NDArray[np.floating]) -> bytes:
@@ -87,35 +128,92 @@ def _checked_count(shape: tuple[int, ...], limit: int, what: str) -> int:
     return count
 
 
-def _smallest(raw: bytes) -> bytes:
-    """Codec byte and data of the smaller codec; raw on a tie."""
-    packed = zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_content_size=True).compress(raw)
-    return bytes([ZSTD]) + packed if len(packed) < len(raw) else bytes([RAW]) + raw
+def _smallest(bodies: dict[int, bytes]) -> bytes:
+    """Codec byte and data of the smallest codec; of equal ones the first."""
+    codec = min(bodies, key=lambda codec: len(bodies[codec]))
+    return bytes([codec]) + bodies[codec]
 
 
-def _raw(data: bytes, size: int) -> bytes:
-    """The raw bytes behind the codec byte, exactly `size` of them."""
+def _compressed(raw: bytes) -> bytes:
+    frame: bytes = zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_content_size=True).compress(raw)
+    return frame
+
+
+def _bare(raw: bytes) -> bytes:
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        _ZSTD_LEVEL, source_size=len(raw), format=zstandard.FORMAT_ZSTD1_MAGICLESS, write_content_size=False
+    )
+    frame: bytes = zstandard.ZstdCompressor(compression_params=parameters).compress(raw)
+    return frame
+
+
+def _with_checksum(data: bytes) -> bytes:
+    data = bytes([data[0] | CHECKED]) + data[1:]
+    return data + _checksum(data)
+
+
+def _without_checksum(data: bytes) -> bytes:
+    """The same data without its checksum, if there is one and it is right."""
+    if not data or not data[0] & CHECKED:
+        return data
+    end = len(data) - CHECKSUM_BYTES
+    if end < 1 or _checksum(data[:end]) != data[end:]:
+        raise WireError("a wrong checksum: the message was damaged on its way")
+    return bytes([data[0] - CHECKED]) + data[1:end]
+
+
+def _checksum(data: bytes) -> bytes:
+    """CRC-16 (CCITT, from 0xFFFF) of codec byte and data, big endian."""
+    return binascii.crc_hqx(data, 0xFFFF).to_bytes(CHECKSUM_BYTES, "big")
+
+
+def _opened(data: bytes, codecs: dict[int, str]) -> tuple[int, bytes]:
+    """Codec and what follows it."""
     if not data:
         raise WireError("no codec byte")
-    codec, body = data[0], data[1:]
+    if data[0] not in codecs:
+        *some, last = (f"{codec} ({name})" for codec, name in codecs.items())
+        raise WireError(f"codec {data[0]} is unknown; this version reads {', '.join(some)} and {last}")
+    return data[0], data[1:]
+
+
+def _decode_rates(
+    body: bytes, size: int, shape: tuple[int, ...], table: RateTable | None, known: Spikes | None
+) -> Spikes:
+    if table is None:
+        raise WireError(
+            f"codec {RATES} needs the rate table of the sender's model; use the cloud.pt and vgg9.pt made together"
+        )
+    if len(body) >= size:
+        raise WireError(f"{len(body)} range coded bytes where {size} raw ones would do")
+    if tuple(shape[1:]) != tuple(table.shape[1:]):
+        raise WireError(f"spikes of shape {tuple(shape)} do not fit a rate table for {tuple(table.shape)}")
+    return table.decode(body, shape[0], known)
+
+
+def _raw(codec: int, body: bytes, size: int) -> bytes:
+    """The raw bytes, exactly `size` of them."""
     if codec == RAW:
         if len(body) != size:
             raise WireError(f"{len(body)} raw bytes where {size} belong")
         return body
-    if codec == ZSTD:
-        return _decompressed(body, size)
-    raise WireError(f"codec {codec} is unknown; this version reads {RAW} (raw) and {ZSTD} (zstd)")
+    frame_format = zstandard.FORMAT_ZSTD1_MAGICLESS if codec == BARE_ZSTD else zstandard.FORMAT_ZSTD1
+    declares = zstandard.CONTENTSIZE_UNKNOWN if codec == BARE_ZSTD else size
+    return _decompressed(body, size, frame_format, declares)
 
 
-def _decompressed(frame: bytes, size: int) -> bytes:
+def _decompressed(frame: bytes, size: int, frame_format: int, declares: int) -> bytes:
     """One zstd frame of exactly `size` bytes. Its declared size is compared first, so no bomb can grow."""
     try:
-        declared = zstandard.get_frame_parameters(frame).content_size
-        if declared != size:
+        declared = zstandard.get_frame_parameters(frame, frame_format).content_size
+        if declared != declares:
             told = "no size" if declared == zstandard.CONTENTSIZE_UNKNOWN else f"{declared} bytes"
-            raise WireError(f"a zstd frame that declares {told} where {size} bytes belong")
-        reader = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
-        raw: bytes = reader.decompress(frame, read_across_frames=False, allow_extra_data=False)
+            wanted = "none is declared" if declares == zstandard.CONTENTSIZE_UNKNOWN else f"{size} bytes belong"
+            raise WireError(f"a zstd frame that declares {told} where {wanted}")
+        reader = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES, format=frame_format)
+        raw: bytes = reader.decompress(frame, max_output_size=size, read_across_frames=False, allow_extra_data=False)
     except zstandard.ZstdError as exc:
         raise WireError(f"a damaged zstd frame ({exc})") from exc
+    if len(raw) != size:
+        raise WireError(f"a zstd frame of {len(raw)} bytes where {size} belong")
     return raw

@@ -2,6 +2,7 @@
 
 EccError
 ├── MissingPackage          an optional package is not installed
+├── MissingEngine           an engine whose library is not installed
 ├── FrameError              a frame of another size, type or channel count
 ├── ModelError              a model file that cannot be used
 │   ├── ModelNotFound
@@ -40,6 +41,13 @@ class MissingPackage(EccError):
 
     def __init__(self, package: str, purpose: str, extra: str) -> None:
         super().__init__(f"{purpose} needs the package '{package}'; install it with: pip install 'ecc-snn[{extra}]'")
+
+
+class MissingEngine(EccError):
+    """An engine is asked for whose library is not installed."""
+
+    def __init__(self, engine: str, library: str, command: str) -> None:
+        super().__init__(f"the engine '{engine}' needs {library}, which is not installed; install it with: {command}")
 
 
 class FrameError(EccError):

@@ -24,7 +24,7 @@ from ecc_model import bits, safetensors
 from ecc_model.errors import ModelCorrupt, ModelError, ModelFormat, ModelNotFound, ProgramMissing, WrongKind
 from ecc_model.program import MAX_CLASSES, Program, from_records, to_records
 
-FORMAT = 1
+FORMAT = 2  # what is read; a file says the oldest format that can hold its program (`Program.format`)
 MAX_RECORD_BYTES = 512 << 20
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_LABEL_CHARACTERS = 64
@@ -136,6 +136,8 @@ def read_edge(path: Path | str) -> EdgeModel:
         guard = _guard(records["guard"], program, len(manifest.labels))
     except ModelError as exc:
         raise ModelCorrupt(path, str(exc)) from exc
+    if program.format > manifest.format:
+        raise ModelCorrupt(path, f"its program needs format {program.format}, its manifest says {manifest.format}")
     if program.classes != len(manifest.labels):
         raise ModelCorrupt(path, f"{program.classes} logits for {len(manifest.labels)} labels")
     if [e.features_id for e in manifest.encoders] != [program.features_id]:
@@ -202,8 +204,8 @@ def _tensors(path: Path, blob: bytes) -> dict[str, NDArray[Any]]:
 def _manifest(path: Path, text: bytes, kind: str) -> Manifest:
     try:
         found = msgspec.json.decode(text, type=_FormatOnly).format
-        if found != FORMAT:
-            raise ModelFormat(path, f"format {found}", f"format {FORMAT}")
+        if not 1 <= found <= FORMAT:
+            raise ModelFormat(path, f"format {found}", f"formats 1 to {FORMAT}")
         manifest = msgspec.json.decode(text, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise ModelCorrupt(path, f"its manifest is not valid: {exc}") from exc

@@ -1,7 +1,8 @@
 """The definition of an integer program, in plain numpy.
 
-LIF neuron with leak 1/2 and hard reset, in units of the channel's scale (twice the paper's potential):
-`U = (V >> 1) + X`, spike where `U >= theta`, then `V = 0`, else `V = U`; `>>` is the arithmetic shift.
+LIF neuron with hard reset, in units of the channel's scale: `U = (V leak >> 15) + X`, spike where `U >= theta`, then
+`V = 0`, else `V = U`; `>>` is the arithmetic shift, which rounds down. With tau 2 the leak is 2^14, which makes
+`V leak >> 15` the same as `V >> 1`, and V twice the paper's potential.
 Written to be read and to be compared with, not to be fast: engines must emit the same bits.
 """
 
@@ -15,16 +16,19 @@ from numpy.typing import NDArray
 
 from ecc_model.bits import Spikes
 from ecc_model.frames import Pixels
-from ecc_model.program import Conv, Layer, Linear, MaxPool, Readout
+from ecc_model.layers import HALF_LEAK, AveragePool, Conv, Currents, Layer, Linear, MaxPool, Readout, Residual
 
 Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What one layer did: spikes (T, ...) and, for neurons, membranes V after each step (T, ...)."""
+    """What one layer did: spikes (T, ...) and, for neurons, membranes V after each step (T, ...).
 
-    spikes: Spikes
+    An average pool has no spikes of its own: these are then its sums, (T, C, H, W).
+    """
+
+    spikes: Spikes | Integers
     membrane: Integers | None
 
 
@@ -43,36 +47,58 @@ def run(layers: Sequence[Layer], values: Integers | Spikes) -> tuple[Integers, l
     traces: list[Trace] = []
     for layer in layers:
         if isinstance(layer, MaxPool):
-            steps, channels, height, width = out.shape
-            n = layer.size
-            out = out.reshape(steps, channels, height // n, n, width // n, n).max(axis=(3, 5))
+            out = _blocks(out, layer.size).max(axis=(3, 5))
             traces.append(Trace(out.astype(np.bool_), None))
+        elif isinstance(layer, AveragePool):
+            out = _blocks(out, layer.size).sum(axis=(3, 5))
+            traces.append(Trace(out, None))
         elif isinstance(layer, Readout):
             flat = out.reshape(out.shape[0], -1)
             return (flat @ layer.weight.T.astype(np.int64) + layer.bias).sum(axis=0), traces
         else:
-            sums = _conv(out, layer) if isinstance(layer, Conv) else _linear(out, layer)
-            spikes, membrane = lif(sums, layer.theta)
+            spikes, membrane = lif(_sums(out, layer), layer.theta, layer.leak)
             traces.append(Trace(spikes, membrane))
             out = spikes.astype(np.int64)
     return out, traces
 
 
-def lif(sums: Integers, theta: NDArray[np.int32]) -> tuple[Spikes, Integers]:
+def _blocks(values: Integers, n: int) -> Integers:
+    steps, channels, height, width = values.shape
+    return values.reshape(steps, channels, height // n, n, width // n, n)
+
+
+def _sums(values: Integers, layer: Conv | Linear | Residual) -> Integers:
+    """Inputs X of the layer's neurons, (T, C, ...)."""
+    if isinstance(layer, Linear):
+        flat = values.reshape(values.shape[0], -1)
+        sums: Integers = flat @ layer.weight.T.astype(np.int64) + layer.bias
+        return sums
+    bias = layer.bias[:, None, None].astype(np.int64)
+    if isinstance(layer, Conv):
+        return _conv(values, layer) + bias
+    branch = _conv(run(layer.branch, values)[0], layer.last)
+    shortcut = values if layer.shortcut is None else _conv(values, layer.shortcut)
+    first, second = layer.gain[:, :, None, None].astype(np.int64)
+    joined: Integers = (first * branch + second * shortcut) >> layer.shift
+    return joined + bias
+
+
+def lif(sums: Integers, theta: NDArray[np.int32], leak: int = HALF_LEAK) -> tuple[Spikes, Integers]:
     """LIF over (T, C, ...) sums with one threshold per channel: spikes and membranes, both (T, C, ...)."""
     limit = theta.astype(np.int64).reshape(-1, *([1] * (sums.ndim - 2)))
     potential = np.zeros(sums.shape[1:], dtype=np.int64)
     spikes = np.zeros(sums.shape, dtype=np.bool_)
     membranes = np.zeros(sums.shape, dtype=np.int64)
     for step, current in enumerate(sums):
-        potential = (potential >> 1) + current
+        potential = (potential * leak >> 15) + current
         spikes[step] = potential >= limit
         potential = np.where(spikes[step], 0, potential)
         membranes[step] = potential
     return spikes, membranes
 
 
-def _conv(values: Integers, layer: Conv) -> Integers:
+def _conv(values: Integers, layer: Conv | Currents) -> Integers:
+    """Sums (T, O, H', W') without bias."""
     p, s, kernel = layer.padding, layer.stride, layer.weight.shape[2]
     padded = np.pad(values, ((0, 0), (0, 0), (p, p), (p, p)))
     rows = (padded.shape[2] - kernel) // s + 1
@@ -83,11 +109,4 @@ def _conv(values: Integers, layer: Conv) -> Integers:
             window = padded[:, :, y : y + s * (rows - 1) + 1 : s, x : x + s * (columns - 1) + 1 : s]
             tap = layer.weight[:, :, y, x].astype(np.int64)
             sums += np.einsum("oi,tihw->tohw", tap, window)
-    sums += layer.bias[:, None, None].astype(np.int64)
-    return sums
-
-
-def _linear(values: Integers, layer: Linear) -> Integers:
-    flat = values.reshape(values.shape[0], -1)
-    sums: Integers = flat @ layer.weight.T.astype(np.int64) + layer.bias
     return sums

@@ -73,6 +73,9 @@ def test_bytes_of_each_codec_never_change(golden: Golden) -> None:
     assert np.array_equal(decode_pixels(pixels, FLAT_PIXELS.shape), FLAT_PIXELS)
 
 
+READS = "this version reads 0 (raw), 1 (zstd), 2 (bare zstd) and 3 (rate table)"
+
+
 def zstd(raw: bytes) -> bytes:
     return b"\x01" + zstandard.ZstdCompressor().compress(raw)
 
@@ -81,7 +84,8 @@ def zstd(raw: bytes) -> bytes:
     ("data", "shape", "text"),
     [
         (b"", (8,), "no codec byte"),
-        (b"\x02ab", (8,), "codec 2 is unknown; this version reads 0 (raw) and 1 (zstd)"),
+        (b"\x04ab", (8,), f"codec 4 is unknown; {READS}"),
+        (b"\x7fab", (8,), f"codec 127 is unknown; {READS}"),
         (b"\x00", (8,), "0 raw bytes where 1 belong"),
         (b"\x00ab", (8,), "2 raw bytes where 1 belong"),
         (b"\x00\x01", (7,), "padding bits are set after the 7 spikes of shape (7,)"),
@@ -127,6 +131,12 @@ def test_logits_that_are_no_numbers_are_refused_on_both_sides(value: float) -> N
         encode_logits(np.array([1.0, value]))
     with pytest.raises(WireError, match="logits hold NaN or infinity"):
         decode_logits(np.array([1.0, np.nan], dtype="<f4").tobytes())
+
+
+@pytest.mark.parametrize("codec", [2, 3, 128, 129, 255])
+def test_codecs_of_spikes_are_none_of_pixels(codec: int) -> None:
+    with pytest.raises(WireError, match=rf"^codec {codec} is unknown; this version reads 0 \(raw\) and 1 \(zstd\)$"):
+        decode_pixels(bytes([codec]) + bytes(16), (4, 4, 1))
 
 
 def test_logits_are_little_endian_everywhere() -> None:

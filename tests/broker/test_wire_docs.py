@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
 
-from ecc_broker.codec import MAX_PIXELS, MAX_SPIKES
+from ecc_broker.codec import BARE_ZSTD, CHECKED, MAX_PIXELS, MAX_SPIKES, RATES, RAW, ZSTD
 from ecc_broker.topics import TOPICS
+from ecc_model.rates import GROUPS, LINEAR, NEIGHBOURS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "wire.md").read_text()
 
@@ -56,3 +58,20 @@ def test_fields_in_their_order_with_their_defaults() -> None:
 
 def test_limits_of_the_codecs() -> None:
     assert f"At most {MAX_SPIKES} spikes and {MAX_PIXELS} pixel bytes." in PAGE
+
+
+def test_codec_bytes() -> None:
+    assert [(byte, kinds) for byte, kinds, _ in rows("## 3. Codec bytes")] == [
+        (str(RAW), "spikes, pixels"),
+        (str(ZSTD), "spikes, pixels"),
+        (str(BARE_ZSTD), "spikes"),
+        (str(RATES), "spikes"),
+        (f"{CHECKED} + any of these", "spikes"),
+    ]
+
+
+def test_kinds_of_rate_tables() -> None:
+    kinds = [kind for kind, _ in rows("### Rate tables")]
+    assert kinds == [*GROUPS, "either + names of neighbours", LINEAR]
+    named = re.findall(r"`(\w+)` \(", PAGE.partition("Neighbours are named in this order:")[2].partition("\n")[0])
+    assert named == list(NEIGHBOURS)

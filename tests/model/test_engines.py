@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecc_device.engine import FLOAT32_EXACT, NumpyEngine, ReferenceEngine
+from ecc_device.engines import NumpyEngine, ReferenceEngine
+from ecc_device.engines.numpy import FLOAT32_EXACT
 from ecc_model.frames import FrameSpec
 from ecc_model.program import Conv, Linear, Program, Readout
 from support.programs import conv, frames_for, programs, readout, small_program, spikes_for
@@ -54,7 +55,7 @@ def extreme(weight: int, bias: int, channels: int) -> Program:
 )
 def test_the_engine_takes_float64_where_float32_might_round(weight: int, bias: int, dtype: type[np.floating]) -> None:
     program = extreme(weight, bias, 3)
-    (_, matrix), *_ = NumpyEngine(program)._head
+    matrix = NumpyEngine(program)._head[0].matrix
     assert matrix.dtype == dtype
     rng = np.random.default_rng(1)
     frame = rng.integers(250, 256, (8, 8, 3), np.uint8)

@@ -80,7 +80,7 @@ def test_a_device_reads_its_model_without_torch(models: TinyModels) -> None:
         "import sys\n"
         "for name in ('torch', 'spikingjelly', 'sklearn', 'matplotlib'): sys.modules[name] = None\n"
         "from ecc_model.modelfile import read_edge\n"
-        "from ecc_device.engine import NumpyEngine\n"
+        "from ecc_device.engines import NumpyEngine\n"
         "import numpy as np\n"
         "model = read_edge(sys.argv[1])\n"
         "NumpyEngine(model.program).head(np.zeros((16, 16, 1), np.uint8))\n"
@@ -222,9 +222,9 @@ FOREIGN = "guard labels outside of the model's labels"
 
 LIES: dict[str, tuple[Change, type[ModelError], str]] = {
     "future format": (
-        manifest_with(format=2, labels=7),
+        manifest_with(format=3, labels=7),
         ModelFormat,
-        "model file of format 2, this version reads format 1",
+        "model file of format 3, this version reads formats 1 to 2",
     ),
     "no format": (manifest_with(format=None), ModelCorrupt, "its manifest is not valid: Expected `int`, got `null`"),
     "cloud model": (
@@ -339,6 +339,27 @@ def test_a_file_that_lies_is_refused_by_name(models: TinyModels, tmp_path: Path,
     assert "\n" not in str(caught.value)
 
 
+def leaking(format_: int) -> Change:
+    """The hidden layer of the exit leaks otherwise; the file says that it is of format `format_`."""
+
+    def change(records: Records) -> None:
+        program = msgspec.json.decode(records["manifest.json"])["program"]
+        program["exit"][-2]["leak"] = 1000
+        manifest_with(program=program, format=format_)(records)
+
+    return change
+
+
+def test_a_file_says_the_format_that_its_program_needs(models: TinyModels, tmp_path: Path) -> None:
+    # an older version would read such a program wrongly, so it must not take the file for one of format 1
+    with pytest.raises(ModelCorrupt, match=r"\(its program needs format 2, its manifest says 1\)"):
+        read_edge(rewrite(models.edge, tmp_path / "first.pt", leaking(1)))
+    model = read_edge(rewrite(models.edge, tmp_path / "second.pt", leaking(2)))
+    assert (model.manifest.format, model.program.format) == (2, 2)
+    assert model.program.features_id == models.program.features_id
+    assert (read_edge(models.edge).manifest.format, models.program.format) == (1, 1)
+
+
 def test_an_unchanged_rewrite_is_read(models: TinyModels, tmp_path: Path) -> None:
     path = rewrite(models.edge, tmp_path / "copy.pt", lambda records: None)
     assert same(read_edge(path), read_edge(models.edge))
@@ -416,4 +437,4 @@ def test_a_model_that_was_saved_half_leaves_the_old_one(models: TinyModels, tmp_
 
 
 def test_the_format_number_is_pinned() -> None:
-    assert modelfile.FORMAT == 1
+    assert modelfile.FORMAT == 2

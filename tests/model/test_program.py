@@ -13,8 +13,20 @@ from hypothesis import given
 
 from ecc_model.errors import CompileError
 from ecc_model.frames import FrameSpec
-from ecc_model.program import Conv, Linear, MaxPool, Program, Readout, from_records, prove, to_records
-from support.programs import conv, linear, programs, readout, small_program
+from ecc_model.layers import HALF_LEAK, LEAK_ONE
+from ecc_model.program import (
+    AveragePool,
+    Conv,
+    Linear,
+    MaxPool,
+    Program,
+    Readout,
+    from_records,
+    prove,
+    to_records,
+)
+from ecc_model.proof import membrane_bound
+from support.programs import conv, linear, programs, readout, residual, small_program
 
 RNG = np.random.default_rng(0)
 
@@ -84,6 +96,45 @@ def test_stride_padding_and_steps_change_the_id() -> None:
     assert len(ids) == 4
 
 
+def test_leaks_pools_and_residuals_change_the_id() -> None:
+    small = small_program()
+
+    def id_of(**parts: Any) -> str:
+        return replace(small, **parts).features_id
+
+    average = (AveragePool(2), conv(np.random.default_rng(1), 4, 2))
+    summed = residual(np.random.default_rng(1), 4, 2)
+    inner = replace(summed.branch[0], leak=1)
+    gains = summed.gain.copy()
+    gains[1, 1] += 1
+    ids = [
+        small.features_id,
+        id_of(head=(replace(HEAD, leak=HALF_LEAK + 1), MaxPool(2))),
+        id_of(encoder=average),
+        id_of(encoder=(AveragePool(4), average[1])),
+        id_of(encoder=(summed,)),
+        id_of(encoder=(replace(summed, shift=9),)),
+        id_of(encoder=(replace(summed, gain=gains),)),
+        id_of(encoder=(replace(summed, leak=0),)),
+        id_of(encoder=(replace(summed, branch=(inner,)),)),
+        id_of(encoder=(replace(summed, branch=()),)),
+        id_of(encoder=(replace(summed, last=replace(summed.last, padding=1, weight=summed.last.weight + np.int8(1))),)),
+        id_of(encoder=(replace(summed, shortcut=replace(summed.shortcut, weight=-summed.shortcut.weight)),)),
+    ]
+    assert len(set(ids)) == len(ids)
+
+
+def test_a_program_without_the_newer_layers_is_of_the_first_format() -> None:
+    small = small_program()
+    spec, _ = to_records(small)
+    assert small.format == 1
+    assert spec["head"] == [{"op": "conv", "stride": 1, "padding": 1}, {"op": "maxpool", "size": 2}]
+    assert spec["exit"][2] == {"op": "linear"}
+    assert replace(small, head=(replace(HEAD, leak=0), MaxPool(2))).format == 2
+    assert replace(small, encoder=(residual(RNG, 4, 2),)).format == 2
+    assert replace(small, exit=(AveragePool(4), readout(RNG, 4, 3))).format == 2
+
+
 # ---- what a program must be ----
 
 
@@ -93,6 +144,9 @@ def program_with(**parts: Any) -> Callable[[], Program]:
 
 SMALL = small_program()
 HEAD, ENCODER = SMALL.head[0], SMALL.encoder[0]
+SUMMED = residual(np.random.default_rng(2), 4, 4)
+BARE = residual(np.random.default_rng(2), 4, 4, bare=True)
+assert SUMMED.shortcut is not None
 assert isinstance(HEAD, Conv)
 assert isinstance(ENCODER, Conv)
 LINEAR, READOUT = SMALL.exit[2], SMALL.exit[3]
@@ -191,6 +245,68 @@ WRONG: dict[str, tuple[Callable[[], Program], str]] = {
         program_with(exit=(readout(RNG, 63, 5),)),
         MISFIT.format("exit.0: readout"),
     ),
+    "average of pixels": (
+        program_with(head=(AveragePool(2), conv(RNG, 1, 4))),
+        "head.0: an average pool takes spikes, neither the frame nor sums of spikes",
+    ),
+    "average of averages": (
+        program_with(encoder=(AveragePool(2), AveragePool(2), conv(RNG, 4, 2))),
+        "encoder.1: an average pool takes spikes, neither the frame nor sums of spikes",
+    ),
+    "maximum of averages": (
+        program_with(encoder=(AveragePool(2), MaxPool(2), conv(RNG, 4, 2))),
+        "encoder.1: a max pool takes spikes or the frame, not sums of spikes",
+    ),
+    "head that ends with an average": (
+        program_with(head=(HEAD, AveragePool(2))),
+        "head ends with an average pool: put a layer with neurons behind it",
+    ),
+    "average that does not divide": (
+        program_with(encoder=(AveragePool(3), ENCODER)),
+        MISFIT.format("encoder.0: avgpool"),
+    ),
+    "residual of pixels": (
+        program_with(head=(residual(RNG, 1, 4), MaxPool(2))),
+        "head.0: a residual sum takes spikes, neither the frame nor sums of spikes",
+    ),
+    "residual of averages": (
+        program_with(encoder=(AveragePool(2), SUMMED)),
+        "encoder.1: a residual sum takes spikes, neither the frame nor sums of spikes",
+    ),
+    "branch of another shape": (
+        program_with(encoder=(replace(SUMMED, last=replace(SUMMED.last, stride=2)),)),
+        "encoder.0: a branch of shape (2, 4, 2, 2) and a shortcut of shape (2, 4, 4, 4) cannot be added",
+    ),
+    "bare spikes of another shape": (
+        program_with(encoder=(replace(BARE, last=replace(BARE.last, weight=BARE.last.weight[:3])),)),
+        "encoder.0: a branch of shape (2, 3, 4, 4) and a shortcut of shape (2, 4, 4, 4) cannot be added",
+    ),
+    "one gain": (
+        program_with(encoder=(replace(SUMMED, gain=SUMMED.gain[:1]),)),
+        "encoder.0: gain (1, 4) and its vectors do not fit 4 channels",
+    ),
+    "residual without thresholds": (
+        program_with(encoder=(replace(SUMMED, theta=SUMMED.theta[:3]),)),
+        "encoder.0: gain (2, 4) and its vectors do not fit 4 channels",
+    ),
+    "threshold of zero in a branch": (
+        program_with(encoder=(replace(SUMMED, branch=(replace(SUMMED.branch[0], theta=np.zeros(4, I32)),)),)),
+        "encoder.0.branch.0: a firing threshold below 1",
+    ),
+    "branch of another width": (
+        program_with(encoder=(replace(SUMMED, branch=(conv(RNG, 3, 4),)),)),
+        "encoder.0.branch.0: conv does not fit an input of shape (2, 4, 4, 4)",
+    ),
+    "residual beyond int32": (
+        program_with(encoder=(replace(SUMMED, gain=np.full((2, 4), 2**30, I32), shift=3),)),
+        "encoder.0: sums may reach ",
+    ),
+    "membrane that never leaks": (
+        program_with(
+            input=FrameSpec(16, 1, 8, 8), encoder=(replace(ENCODER, bias=np.full(2, 2**27, I32), leak=LEAK_ONE),)
+        ),
+        "encoder.0: sums may reach ",
+    ),
     "short bias": (
         program_with(encoder=(replace(ENCODER, bias=ENCODER.bias[:1]),)),
         "encoder.0: weight (2, 4, 3, 3) and its vectors do not fit each other",
@@ -238,6 +354,19 @@ def test_the_proof_is_exact_at_the_end_of_int32() -> None:
     prove("here", 2**31 - 1)
 
 
+@pytest.mark.parametrize("leak", [0, 1, 9_999, HALF_LEAK - 1, HALF_LEAK, HALF_LEAK + 1, 32_000, LEAK_ONE])
+def test_the_proof_covers_what_membranes_reach(leak: int) -> None:
+    # the largest inputs of either sign, in each step, and a threshold out of reach
+    for bound in (1, 2, 7, 1000, 2**26):
+        for sign in (1, -1):
+            reached = 0
+            for steps in range(1, 17):
+                reached = (reached * leak >> 15) + sign * bound
+                assert abs(reached) <= membrane_bound(bound, leak, steps)
+    assert membrane_bound(2**27, LEAK_ONE, 16) == 2**31
+    assert membrane_bound(100, 0, 16) == 100
+
+
 # ---- records that lie ----
 
 
@@ -245,6 +374,17 @@ def edited(change: Callable[[dict[str, Any], dict[str, Any]], object]) -> Callab
     def make() -> Program:
         spec, tensors = copied(small_program())
         change(spec, tensors)
+        return from_records(spec, tensors)
+
+    return make
+
+
+def residual_with(change: Callable[[dict[str, Any], dict[str, Any]], object]) -> Callable[[], Program]:
+    """A program whose encoder is a residual sum, its entry and the tensors changed."""
+
+    def make() -> Program:
+        spec, tensors = copied(replace(small_program(), encoder=(SUMMED,)))
+        change(spec["encoder"][0], tensors)
         return from_records(spec, tensors)
 
     return make
@@ -272,6 +412,35 @@ LIES: dict[str, tuple[Callable[[], Program], str]] = {
     "stride missing": (edited(lambda s, _: s["head"][0].pop("stride")), "head.0: stride is None, allowed are 1 to 8"),
     "stride true": (edited(set_("head.0.stride", True)), "head.0: stride is True, allowed are 1 to 8"),
     "padding 9": (edited(set_("head.0.padding", 9)), "head.0: padding is 9, allowed are 0 to 8"),
+    "leak below 0": (edited(set_("head.0.leak", -1)), "head.0: leak is -1, allowed are 0 to 32768"),
+    "leak above 1": (edited(set_("exit.2.leak", 32769)), "exit.2: leak is 32769, allowed are 0 to 32768"),
+    "average pool of 65": (
+        edited(lambda s, _: s["head"].append({"op": "avgpool", "size": 65})),
+        "head.2: size is 65, allowed are 2 to 64",
+    ),
+    "currents alone": (
+        edited(lambda s, _: s["head"].append({"op": "currents", "stride": 1, "padding": 1})),
+        "head.2: unknown layer {'op': 'currents', ",
+    ),
+    "residual without a branch": (residual_with(lambda e, _: e.pop("branch")), "encoder.0: no list of layers 'branch'"),
+    "pool in a branch": (
+        residual_with(lambda e, _: e["branch"].append({"op": "maxpool", "size": 2})),
+        "encoder.0.branch.1: unknown layer {'op': 'maxpool', ",
+    ),
+    "neurons at the end of a branch": (
+        residual_with(lambda e, _: e["last"].update(op="conv")),
+        "encoder.0.last: unknown layer {'op': 'conv', ",
+    ),
+    "nothing at the end of a branch": (residual_with(lambda e, _: e.pop("last")), "encoder.0.last: unknown layer None"),
+    "shortcut forgotten": (
+        residual_with(lambda e, _: e.pop("shortcut")),
+        "tensors that no layer uses: 'encoder.0.shortcut.weight'",
+    ),
+    "shift of 32": (residual_with(lambda e, _: e.update(shift=32)), "encoder.0: shift is 32, allowed are 0 to 31"),
+    "gain of 64 bits": (
+        residual_with(lambda _, t: t.update({"encoder.0.gain": t["encoder.0.gain"].astype(np.int64)})),
+        "encoder.0: no int32 tensor 'gain'",
+    ),
     "pool of 1": (edited(set_("head.1.size", 1)), "head.1: size is 1, allowed are 2 to 8"),
     "no theta": (edited(lambda _, t: t.pop("encoder.0.theta")), "encoder.0: no int32 tensor 'theta'"),
     "float weight": (

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ecc_device.engine import NumpyEngine
+from ecc_device.engines import NumpyEngine
 from ecc_device.evidence import Known
 from ecc_model import bits
 from ecc_model.modelfile import EdgeModel, GuardSet, Manifest

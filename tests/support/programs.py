@@ -7,10 +7,24 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ecc_model.frames import FrameSpec
-from ecc_model.program import Conv, Layer, Linear, MaxPool, Program, Readout, section_shape
+from ecc_model.layers import HALF_LEAK, LEAK_ONE
+from ecc_model.program import (
+    AveragePool,
+    Conv,
+    Currents,
+    Layer,
+    Linear,
+    MaxPool,
+    Program,
+    Readout,
+    Residual,
+    section_shape,
+)
 
 PIXEL_THETA = 4000  # fires often, not always, on sums of random pixels
 SPIKE_THETA = 60
+SHIFT = 10
+LEAKS = [HALF_LEAK, HALF_LEAK, 0, 1, 21_000, LEAK_ONE - 1, LEAK_ONE]
 
 
 def conv(
@@ -23,17 +37,44 @@ def conv(
     padding: int = 1,
     theta: int = SPIKE_THETA,
     weight_max: int = 127,
+    leak: int = HALF_LEAK,
 ) -> Conv:
     """A convolution with random weights and biases, and thresholds around `theta`."""
-    weight = rng.integers(-weight_max, weight_max, (outputs, inputs, kernel, kernel), np.int8, endpoint=True)
     bias, thresholds = _vectors(rng, outputs, theta)
-    return Conv(weight, bias, thresholds, stride, padding)
+    return Conv(_kernels(rng, inputs, outputs, kernel, weight_max), bias, thresholds, stride, padding, leak)
 
 
-def linear(rng: np.random.Generator, inputs: int, outputs: int, theta: int = SPIKE_THETA) -> Linear:
+def linear(
+    rng: np.random.Generator, inputs: int, outputs: int, theta: int = SPIKE_THETA, leak: int = HALF_LEAK
+) -> Linear:
     """A fully connected spiking layer."""
     weight = rng.integers(-127, 127, (outputs, inputs), np.int8, endpoint=True)
-    return Linear(weight, *_vectors(rng, outputs, theta))
+    return Linear(weight, *_vectors(rng, outputs, theta), leak)
+
+
+def residual(
+    rng: np.random.Generator,
+    inputs: int,
+    outputs: int,
+    *,
+    stride: int = 1,
+    bare: bool = False,
+    inner: int = 1,
+    leak: int = HALF_LEAK,
+) -> Residual:
+    """A residual sum: `inner` spiking convolutions, then one; beside it a 1x1 convolution, or (`bare`) nothing."""
+    branch = tuple(conv(rng, inputs, inputs, leak=leak) for _ in range(inner))
+    shortcut = None if bare else Currents(_kernels(rng, inputs, outputs, 1), stride, 0)
+    gain = rng.integers(-(1 << SHIFT), 1 << SHIFT, (2, outputs), np.int32)
+    gain[1] *= 60 if bare else 1
+    last = Currents(_kernels(rng, inputs, outputs, 3), stride, 1)
+    return Residual(branch, last, shortcut, gain, *_vectors(rng, outputs, SPIKE_THETA), SHIFT, leak)
+
+
+def _kernels(
+    rng: np.random.Generator, inputs: int, outputs: int, kernel: int, weight_max: int = 127
+) -> NDArray[np.int8]:
+    return rng.integers(-weight_max, weight_max, (outputs, inputs, kernel, kernel), np.int8, endpoint=True)
 
 
 def readout(rng: np.random.Generator, inputs: int, classes: int) -> Readout:
@@ -60,39 +101,67 @@ def small_program(seed: int = 0, *, steps: int = 2, channels: int = 1, classes: 
 
 
 @st.composite
-def programs(draw: st.DrawFn) -> Program:
-    """Any steps 1-4, channels 1-3, sides up to 12, kernels 1-5, strides, paddings, pools, weights small or large."""
+def programs(draw: st.DrawFn, *, most_steps: int = 4, most_channels: int = 5) -> Program:
+    """Any steps, channels 1-3, sides up to 12, kernels 1-5, strides, paddings, pools, residuals, leaks, weights."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    spec = FrameSpec(*(draw(st.integers(1, most)) for most in (4, 3, 12, 12)))
+    spec = FrameSpec(*(draw(st.integers(1, most)) for most in (most_steps, 3, 12, 12)))
     shape = (spec.steps, spec.channels, spec.height, spec.width)
-    head = _maps(draw, rng, shape, PIXEL_THETA)
+    head = _maps(draw, rng, shape, PIXEL_THETA, most_channels)
     split = section_shape(head, shape)
-    encoder = _maps(draw, rng, split, SPIKE_THETA)
-    exit_: list[Layer] = list(_maps(draw, rng, split, SPIKE_THETA)) if draw(st.booleans()) else []
+    encoder = _maps(draw, rng, split, SPIKE_THETA, most_channels)
+    exit_: list[Layer] = list(_maps(draw, rng, split, SPIKE_THETA, most_channels)) if draw(st.booleans()) else []
+    exit_ += _some_pool(draw, section_shape(exit_, split), [AveragePool])
     width = int(np.prod(section_shape(exit_, split)[1:]))
     for _ in range(draw(st.integers(0, 2))):
-        exit_.append(linear(rng, width, draw(st.integers(1, 6))))
+        exit_.append(linear(rng, width, draw(st.integers(1, most_channels)), leak=draw(st.sampled_from(LEAKS))))
         width = len(exit_[-1].weight)
     exit_.append(readout(rng, width, draw(st.integers(1, 5))))
     return Program(spec, head, encoder, tuple(exit_))
 
 
-def _maps(draw: st.DrawFn, rng: np.random.Generator, shape: tuple[int, ...], theta: int) -> tuple[Layer, ...]:
-    """One to three layers that end with a feature map, at least one of them a convolution."""
+def _maps(
+    draw: st.DrawFn, rng: np.random.Generator, shape: tuple[int, ...], theta: int, most_channels: int
+) -> tuple[Layer, ...]:
+    """Some layers that end with a map of spikes, at least one of them with neurons."""
     layers: list[Layer] = []
     for _ in range(draw(st.integers(1, 2))):
-        padding = draw(st.integers(0, 2))
-        kernel = draw(st.integers(1, min(5, min(shape[2:]) + 2 * padding)))
-        outputs, stride = draw(st.integers(1, 5)), draw(st.integers(1, 3))
-        weight_max = draw(st.sampled_from([1, 20, 127]))
-        layer = conv(rng, shape[1], outputs, kernel, stride=stride, padding=padding, theta=theta, weight_max=weight_max)
-        layers.append(layer)
-        shape = section_shape([layer], shape)
+        layers += _neurons(draw, rng, shape, theta, most_channels)
+        shape = section_shape(layers[-1:], shape)
         theta = SPIKE_THETA
-        if shape[2] % 2 == 0 and shape[3] % 2 == 0 and draw(st.booleans()):
-            layers.append(MaxPool(2))
-            shape = section_shape([MaxPool(2)], shape)
+        pool = _some_pool(draw, shape, [MaxPool, AveragePool])
+        layers += pool
+        shape = section_shape(pool, shape)
+        if pool and isinstance(pool[0], AveragePool):
+            layers += _neurons(draw, rng, shape, theta, most_channels, after_average=True)
+            shape = section_shape(layers[-1:], shape)
     return tuple(layers)
+
+
+def _some_pool(draw: st.DrawFn, shape: tuple[int, ...], kinds: list[type[MaxPool | AveragePool]]) -> list[Layer]:
+    if len(shape) != 4 or shape[2] % 2 or shape[3] % 2 or draw(st.booleans()):
+        return []
+    return [draw(st.sampled_from(kinds))(2)]
+
+
+def _neurons(
+    draw: st.DrawFn,
+    rng: np.random.Generator,
+    shape: tuple[int, ...],
+    theta: int,
+    most_channels: int,
+    after_average: bool = False,
+) -> list[Layer]:
+    leak = draw(st.sampled_from(LEAKS))
+    outputs, stride = draw(st.integers(1, most_channels)), draw(st.integers(1, 3))
+    if theta == SPIKE_THETA and not after_average and draw(st.integers(0, 3)) == 0:
+        bare = draw(st.booleans())
+        sizes = {"outputs": shape[1], "stride": 1} if bare else {"outputs": outputs, "stride": stride}
+        return [residual(rng, shape[1], **sizes, bare=bare, inner=draw(st.integers(0, 2)), leak=leak)]
+    padding = draw(st.integers(0, 2))
+    kernel = draw(st.integers(1, min(5, min(shape[2:]) + 2 * padding)))
+    most = draw(st.sampled_from([1, 20, 127]))
+    numbers = {"stride": stride, "padding": padding, "theta": theta, "weight_max": most, "leak": leak}
+    return [conv(rng, shape[1], outputs, kernel, **numbers)]
 
 
 @st.composite

@@ -1,7 +1,7 @@
 """Golden vectors of integer programs, computed by torch in float64: a second definition, not that of `reference`.
 
 Convolutions run on integer-valued float64 tensors, which is exact far beyond int32. A neuron is
-`U = floor(V / 2) + X`, spike where `U >= theta`, then `V = 0`.
+`U = floor(V leak / 2^15) + X`, spike where `U >= theta`, then `V = 0`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,24 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ecc_model.frames import Pixels
+from ecc_model.frames import FrameSpec, Pixels
 from ecc_model.nets.quantize import compile_network
 from ecc_model.nets.vgg import VggConfig
-from ecc_model.program import Conv, Layer, Linear, MaxPool, Program, Readout, from_records, to_records
+from ecc_model.program import (
+    AveragePool,
+    Conv,
+    Currents,
+    Layer,
+    Linear,
+    MaxPool,
+    Program,
+    Readout,
+    Residual,
+    from_records,
+    to_records,
+)
 from support.models import lively_network
+from support.programs import PIXEL_THETA, conv, linear, readout, residual
 
 
 @dataclass(frozen=True)
@@ -38,7 +51,23 @@ class Case:
         return f"vgg9-split{self.split}-t{self.steps}-{'still' if self.still else 'steps'}"
 
 
-CASES = [Case(steps, split, still) for split in (1, 2, 3) for steps in (2, 4) for still in (True, False)]
+@dataclass(frozen=True)
+class LayersCase:
+    """A golden file of the layers that networks of format 1 do not have: residual sums, average pools, leaks."""
+
+    steps: int
+    still: bool
+
+    @property
+    def name(self) -> str:
+        """The file's name, without its ending."""
+        return f"layers-t{self.steps}-{'still' if self.still else 'steps'}"
+
+
+CASES: list[Case | LayersCase] = [
+    *(Case(steps, split, still) for split in (1, 2, 3) for steps in (2, 4) for still in (True, False)),
+    *(LayersCase(steps, still) for steps in (3, 5) for still in (True, False)),
+]
 
 
 @dataclass(frozen=True)
@@ -51,8 +80,20 @@ class Golden:
     vectors: dict[str, NDArray[np.generic]]
 
 
-def make(case: Case) -> Golden:
+def make(case: Case | LayersCase) -> Golden:
     """A frame of noise and a small untrained network: the first one whose every layer fires on it, not always."""
+    channels = case.split if isinstance(case, Case) else 2
+    shape = (8, 16, channels) if case.still else (case.steps, 8, 16, channels)
+    frame = np.random.default_rng(case.steps).integers(0, 256, shape, np.uint8)
+    for seed in count():
+        program = _network(case, seed) if isinstance(case, Case) else _layers(case, seed)
+        found = vectors(program, frame)
+        if all(0 < vector.mean() < 1 for name, vector in found.items() if name.endswith("spikes")):
+            break
+    return Golden(program, frame, program.features_id, found)
+
+
+def _network(case: Case, seed: int) -> Program:
     config = VggConfig(
         steps=case.steps,
         channels=case.split,
@@ -64,14 +105,23 @@ def make(case: Case) -> Golden:
         code_channels=3,
         code_stride=case.steps // 2,
     )
-    shape = (8, 16, case.split) if case.still else (case.steps, 8, 16, case.split)
-    frame = np.random.default_rng(case.steps).integers(0, 256, shape, np.uint8)
-    for seed in count():
-        program = compile_network(lively_network(config, seed))
-        found = vectors(program, frame)
-        if all(0 < vector.mean() < 1 for name, vector in found.items() if name.endswith("spikes")):
-            break
-    return Golden(program, frame, program.features_id, found)
+    return compile_network(lively_network(config, seed))
+
+
+def _layers(case: LayersCase, seed: int) -> Program:
+    rng = np.random.default_rng(seed)
+    return Program(
+        FrameSpec(case.steps, 2, 8, 16),
+        (conv(rng, 2, 6, theta=PIXEL_THETA, leak=30_000), MaxPool(2), residual(rng, 6, 6, bare=True, leak=9_000)),
+        (AveragePool(2), conv(rng, 6, 3, theta=300)),
+        (
+            residual(rng, 6, 20, stride=2, inner=2),
+            residual(rng, 20, 20, inner=0, leak=32_768),
+            AveragePool(2),
+            linear(rng, 40, 7, 200, leak=0),
+            readout(rng, 7, 4),
+        ),
+    )
 
 
 def vectors(program: Program, frame: Pixels) -> dict[str, NDArray[np.generic]]:
@@ -90,23 +140,45 @@ def _section(name: str, layers: tuple[Layer, ...], x: Tensor, found: dict[str, N
     for index, layer in enumerate(layers):
         if isinstance(layer, MaxPool):
             x = F.max_pool2d(x, layer.size)
-        elif isinstance(layer, Conv):
-            current = F.conv2d(x, _double(layer.weight), _double(layer.bias), layer.stride, layer.padding)
-            x = _neurons(current, _double(layer.theta)[:, None, None], f"{name}.{index}", found)
-        elif isinstance(layer, Linear):
-            current = F.linear(x.flatten(1), _double(layer.weight), _double(layer.bias))
-            x = _neurons(current, _double(layer.theta), f"{name}.{index}", found)
+        elif isinstance(layer, AveragePool):
+            x = F.avg_pool2d(x, layer.size, divisor_override=1)
+            found[f"{name}.{index}.spikes"] = x.numpy().astype(np.int32)
+            continue
         elif isinstance(layer, Readout):
             return F.linear(x.flatten(1), _double(layer.weight), _double(layer.bias)).sum(0)
+        else:
+            x = _neurons(_currents(layer, x), layer, f"{name}.{index}", found)
         found[f"{name}.{index}.spikes"] = x.numpy().astype(np.bool_)
     return x
 
 
-def _neurons(current: Tensor, theta: Tensor, place: str, found: dict[str, NDArray[np.generic]]) -> Tensor:
+def _currents(layer: Conv | Linear | Residual, x: Tensor) -> Tensor:
+    """Inputs of the layer's neurons."""
+    if isinstance(layer, Linear):
+        return F.linear(x.flatten(1), _double(layer.weight), _double(layer.bias))
+    if isinstance(layer, Conv):
+        return _convolve(layer, x) + _double(layer.bias)[:, None, None]
+    inside = x
+    for conv_ in layer.branch:
+        inside = _neurons(_currents(conv_, inside), conv_, "inside", {})
+    first, second = _double(layer.gain)[:, :, None, None]
+    shortcut = x if layer.shortcut is None else _convolve(layer.shortcut, x)
+    joined = first * _convolve(layer.last, inside) + second * shortcut
+    return torch.floor(joined / 2**layer.shift) + _double(layer.bias)[:, None, None]
+
+
+def _convolve(layer: Conv | Currents, x: Tensor) -> Tensor:
+    return F.conv2d(x, _double(layer.weight), None, layer.stride, layer.padding)
+
+
+def _neurons(
+    current: Tensor, layer: Conv | Linear | Residual, place: str, found: dict[str, NDArray[np.generic]]
+) -> Tensor:
+    theta = _double(layer.theta).reshape(-1, *[1] * (current.ndim - 2))
     potential = torch.zeros_like(current[0])
     spikes, membranes = [], []
     for x in current:
-        potential = torch.floor(potential / 2) + x
+        potential = torch.floor(potential * layer.leak / 2**15) + x
         spikes.append((potential >= theta).to(torch.float64))
         potential = potential * (1 - spikes[-1])
         membranes.append(potential)

@@ -1,8 +1,8 @@
-"""The integer program on many frames at once: the bits of `ecc_device.engine`, by torch's matrix products.
+"""The integer program on many frames at once: the bits of `ecc_device.engines`, by torch's matrix products.
 
 Integers are computed with as floats: exactly, in float32 while no sum or membrane can reach 2^24, which `layer_bound`
-proves for each layer, else in float64. Convolutions are unrolled into matrix products, because torch's own may go
-through Winograd's transform, whose fractions round.
+proves for each layer, else in float64; a residual's sums are joined in int64. Convolutions are unrolled into matrix
+products, because torch's own may go through Winograd's transform, whose fractions round.
 """
 
 from __future__ import annotations
@@ -18,17 +18,21 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ecc_device.engine import FLOAT32_EXACT
+from ecc_device.engines.numpy import FLOAT32_EXACT
 from ecc_model.bits import Spikes
 from ecc_model.frames import FrameSpec, Pixels, fit
-from ecc_model.program import PIXEL_MAX, SECTIONS, Conv, Layer, Linear, MaxPool, Program, Readout, layer_bound
+from ecc_model.layers import HALF_LEAK, LEAK_ONE, AveragePool, Conv, Currents, Layer, Linear, Pool, Readout, Residual
+from ecc_model.program import PIXEL_MAX, SECTIONS, Program, layer_bound
 
 CHUNK = 100  # frames at a time
 UNROLLED = 1 << 20  # numbers of an unrolled convolution at a time: what stays near the processor
 
-Synapses = Conv | Linear | Readout
+Synapses = Conv | Linear | Readout | Currents
 Watch = Callable[[str, Synapses, Tensor, Tensor | None], None]
 """Told of each layer with weights: its place ("head.0"), itself, its inputs and its spikes (None for the readout).
+
+Of a residual it is told of the layers inside ("head.1.branch.0", "head.1.last", "head.1.shortcut"); its spikes come
+with the last of its branch.
 
 Shapes: (rows, C, H, W) or (rows, N), uint8. A row is one step of one frame, or a still frame that serves all steps.
 """
@@ -42,12 +46,17 @@ class Outputs(NamedTuple):
     logits: NDArray[np.float32]  # (B, N)
 
 
+_NONE = torch.empty(0)
+
+
 class _Prepared(NamedTuple):
     place: str
     layer: Layer
-    weight: Tensor  # (inputs, outputs), the inputs in the order in which they are unrolled; empty for a pool
-    bias: Tensor  # (outputs,)
-    theta: Tensor  # (outputs,); empty for the readout
+    weight: Tensor = _NONE  # (inputs, outputs), the inputs in the order in which they are unrolled
+    bias: Tensor = _NONE  # (outputs,)
+    theta: Tensor = _NONE  # (outputs,)
+    branch: tuple[_Prepared, ...] = ()
+    shortcut: Tensor = _NONE  # as `weight`, of a residual
 
 
 def in_chunks(frames: Pixels, size: int = CHUNK) -> Iterator[Pixels]:
@@ -87,21 +96,42 @@ class BatchedProgram:
         return Outputs(_channels_first(split), _channels_first(code), logits)
 
     def _spikes(self, layers: Sequence[_Prepared], values: Tensor, watch: Watch | None) -> Tensor:
-        """(B, T, H, W, C) uint8, T 1 for a still frame -> the same, or (B, T, N), behind the last layer."""
-        for place, layer, weight, bias, theta in layers:
+        """(B, T, H, W, C) integers, T 1 for a still frame -> the same, or (B, T, N), behind the last layer."""
+        for prepared in layers:
+            layer = prepared.layer
             batch, rows = len(values), values.flatten(0, 1)
-            if isinstance(layer, MaxPool):
-                values = _steps(_pool(rows, layer.size), batch)
+            if isinstance(layer, Pool):
+                values = _steps(_pool(rows, layer), batch)
+                continue
+            if isinstance(layer, Residual):
+                values = self._residual(prepared, layer, values, watch)
                 continue
             if isinstance(layer, Conv):
-                sums = _conv(rows, layer, weight)
+                sums = _conv(rows, layer, prepared.weight)
             else:
                 rows = _flat(rows)
-                sums = rows.to(weight.dtype) @ weight
-            values = _fire(_steps(sums.add_(bias), batch), theta, self.program.steps)
+                sums = rows.to(prepared.weight.dtype) @ prepared.weight
+            values = self._fire(prepared, _steps(sums.add_(prepared.bias), batch))
             if watch is not None:
-                watch(place, layer, _maps(rows), _maps(values.flatten(0, 1)))
+                watch(prepared.place, cast(Conv | Linear, layer), _maps(rows), _maps(values.flatten(0, 1)))
         return values
+
+    def _residual(self, prepared: _Prepared, layer: Residual, values: Tensor, watch: Watch | None) -> Tensor:
+        rows, inside = values.flatten(0, 1), self._spikes(prepared.branch, values, watch).flatten(0, 1)
+        branch = _conv(inside, layer.last, prepared.weight).to(torch.int64)
+        shortcut = rows if layer.shortcut is None else _conv(rows, layer.shortcut, prepared.shortcut)
+        first, second = torch.from_numpy(layer.gain.astype(np.int64))
+        joined = (first * branch + second * shortcut.to(torch.int64)) >> layer.shift
+        values = self._fire(prepared, _steps(joined + prepared.bias, len(values)))
+        if watch is not None:
+            watch(f"{prepared.place}.last", layer.last, _maps(inside), _maps(values.flatten(0, 1)))
+            if layer.shortcut is not None:
+                watch(f"{prepared.place}.shortcut", layer.shortcut, _maps(rows), None)
+        return values
+
+    def _fire(self, prepared: _Prepared, sums: Tensor) -> Tensor:
+        layer = cast(Conv | Linear | Residual, prepared.layer)
+        return _fire(sums, prepared.theta, self.program.steps, layer.leak)
 
     def _read(self, last: _Prepared, spikes: Tensor, watch: Watch | None) -> NDArray[np.float32]:
         readout, rows = cast(Readout, last.layer), _flat(spikes.flatten(0, 1))
@@ -112,28 +142,56 @@ class BatchedProgram:
         return cast(NDArray[np.float32], total.astype(np.float32) * readout.scale)
 
 
-def _prepare(section: str, layers: Sequence[Layer], input_max: int) -> list[_Prepared]:
+def _prepare(section: str, layers: Sequence[Layer], input_max: int) -> tuple[_Prepared, ...]:
     prepared = []
     for index, layer in enumerate(layers):
-        weight = bias = theta = torch.empty(0)
-        if not isinstance(layer, MaxPool):
-            # the membrane stays within twice the largest sum (+ 1 for the floor)
-            exact = 2 * layer_bound(layer, input_max) + 1 < FLOAT32_EXACT
-            dtype = torch.float32 if exact else torch.float64
-            matrix = torch.tensor(layer.weight)
-            if isinstance(layer, Conv):
-                matrix = matrix.permute(0, 2, 3, 1)  # channels last, as the frames come
-            weight = matrix.flatten(1).t().to(dtype).contiguous()
-            bias = torch.tensor(layer.bias).to(dtype)
-            if not isinstance(layer, Readout):
-                theta = torch.tensor(layer.theta).to(dtype)  # rounded only beyond what a membrane can reach
-            input_max = 1
-        prepared.append(_Prepared(f"{section}.{index}", layer, weight, bias, theta))
-    return prepared
+        place = f"{section}.{index}"
+        if isinstance(layer, Pool):
+            prepared.append(_Prepared(place, layer))
+            input_max *= layer.size**2 if isinstance(layer, AveragePool) else 1
+            continue
+        if isinstance(layer, Residual):
+            prepared.append(_prepare_residual(place, layer))
+        else:
+            weight = _matrix(layer, _dtype(layer, input_max))
+            theta = _NONE if isinstance(layer, Readout) else _vector(layer.theta, weight.dtype)
+            prepared.append(_Prepared(place, layer, weight, _vector(layer.bias, weight.dtype), theta))
+        input_max = 1
+    return tuple(prepared)
 
 
-def _conv(rows: Tensor, layer: Conv, weight: Tensor) -> Tensor:
-    """Sums (R, H', W', O) of (R, H, W, C) uint8, without bias."""
+def _prepare_residual(place: str, layer: Residual) -> _Prepared:
+    return _Prepared(
+        place,
+        layer,
+        _matrix(layer.last, torch.float64),
+        _vector(layer.bias, torch.float64),
+        _vector(layer.theta, torch.float64),
+        _prepare(f"{place}.branch", layer.branch, 1),
+        _NONE if layer.shortcut is None else _matrix(layer.shortcut, torch.float64),
+    )
+
+
+def _dtype(layer: Conv | Linear | Readout, input_max: int) -> torch.dtype:
+    """The smallest float type that holds the layer's sums and membranes exactly."""
+    halves = isinstance(layer, Readout) or layer.leak == HALF_LEAK
+    # the membrane stays within twice the largest sum (+ 1 for the floor)
+    return torch.float32 if halves and 2 * layer_bound(layer, input_max) + 1 < FLOAT32_EXACT else torch.float64
+
+
+def _matrix(layer: Synapses, dtype: torch.dtype) -> Tensor:
+    matrix = torch.tensor(layer.weight)
+    if isinstance(layer, Conv | Currents):
+        matrix = matrix.permute(0, 2, 3, 1)  # channels last, as the frames come
+    return matrix.flatten(1).t().to(dtype).contiguous()
+
+
+def _vector(values: NDArray[np.int32], dtype: torch.dtype) -> Tensor:
+    return torch.tensor(values).to(dtype)  # thresholds are rounded only beyond what a membrane can reach
+
+
+def _conv(rows: Tensor, layer: Conv | Currents, weight: Tensor) -> Tensor:
+    """Sums (R, H', W', O) of (R, H, W, C) integers, without bias."""
     p, kernel, stride = layer.padding, layer.weight.shape[2], layer.stride
     windows = F.pad(rows, (0, 0, p, p, p, p)).unfold(1, kernel, stride).unfold(2, kernel, stride)
     windows = windows.permute(0, 1, 2, 4, 5, 3)  # (R, H', W', K, K, C)
@@ -146,25 +204,28 @@ def _conv(rows: Tensor, layer: Conv, weight: Tensor) -> Tensor:
     return sums
 
 
-def _fire(sums: Tensor, theta: Tensor, steps: int) -> Tensor:
+def _fire(sums: Tensor, theta: Tensor, steps: int, leak: int) -> Tensor:
     """Spikes (B, steps, ..., O) uint8 of LIF neurons on (B, T, ..., O), T 1 for a current that is always the same.
 
-    `U = floor(V / 2) + X`, spike where `U >= theta`, then `V = 0`.
+    `U = floor(V leak / 2^15) + X`, spike where `U >= theta`, then `V = 0`.
     """
     spikes = torch.empty(len(sums), steps, *sums.shape[2:], dtype=torch.uint8)
     potential = torch.zeros_like(sums[:, 0])
     for step in range(steps):
-        potential.mul_(0.5).floor_().add_(sums[:, step if sums.shape[1] > 1 else 0])
+        potential.mul_(leak / LEAK_ONE).floor_().add_(sums[:, step if sums.shape[1] > 1 else 0])
         silent = potential < theta
         potential.mul_(silent)
         spikes[:, step] = ~silent
     return spikes
 
 
-def _pool(rows: Tensor, size: int) -> Tensor:
+def _pool(rows: Tensor, pool: Pool) -> Tensor:
     """(R, H, W, C) -> (R, H / size, W / size, C)."""
-    corners = itertools.product(range(size), repeat=2)
-    return functools.reduce(torch.maximum, [rows[:, y::size, x::size] for y, x in corners])
+    corners = itertools.product(range(pool.size), repeat=2)
+    parts = [rows[:, y :: pool.size, x :: pool.size] for y, x in corners]
+    if isinstance(pool, AveragePool):
+        return functools.reduce(torch.add, [part.to(torch.int16) for part in parts])
+    return functools.reduce(torch.maximum, parts)
 
 
 def _steps(rows: Tensor, batch: int) -> Tensor:

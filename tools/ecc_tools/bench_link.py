@@ -25,7 +25,7 @@ from ecc_broker.link import Message
 from ecc_broker.mqtt import MqttLink
 from ecc_broker.server import start_broker
 from ecc_device.clock import SystemClock
-from ecc_device.engine import NumpyEngine
+from ecc_device.engines import NumpyEngine
 from ecc_device.events import Health
 from ecc_device.offload import Offload, Ticket
 from ecc_device.player import percentiles_ms

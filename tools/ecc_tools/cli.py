@@ -13,9 +13,11 @@ from ecc_model.errors import EccError
 from ecc_model.optional import require
 from ecc_model.progress import progress_bar
 from ecc_tools import train_commands
+from ecc_tools.bench_wire import wire
 from ecc_tools.collaborate import commands as collaborate_commands
 from ecc_tools.data.cli import data_app
 from ecc_tools.evaluation.command import evaluate
+from ecc_tools.ledger.commands import energy
 
 if TYPE_CHECKING:
     from ecc_tools.demo import Promises, SetUp
@@ -48,11 +50,11 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Run and teach the whole system on two recordings with labels, as separate processes, and report."""
-    from ecc_tools.demo import CIFAR10
+    from ecc_tools.demo import GENERAL
     from ecc_tools.demo_data import DemoModels
 
     models = DemoModels(model, cloud, first, second)
-    _demo(out, [0], as_json, lambda folder, seed, stage: models, CIFAR10)
+    _demo(out, [0], as_json, lambda folder, seed, stage: models, GENERAL)
 
 
 @app.command(name="demo-train", epilog="Example: ecc-tools demo-train --out runs/demo --seed 0 --seed 1 --seed 2")
@@ -139,6 +141,8 @@ app.command(
     epilog="Example: ecc-tools costs cloud.pt --edge vgg9.pt --data first.npz --data second.npz --out runs/costs"
 )(collaborate_commands.costs)
 
+app.command(epilog="Example: ecc-tools energy --network spiking-resnet50 --everything")(energy)
+
 app.add_typer(data_app, name="data")
 
 bench = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure, side by side in one run.")
@@ -164,6 +168,9 @@ def bench_link_(
         print(f"{name.removesuffix('_ms').replace('_', ' ')}: {values} ms")
     ratio = measured["ratio"]
     print(f"ratio, round by round: {ratio['median']} (5 % to 95 %: {ratio['p5']} to {ratio['p95']}), n {requests}")
+
+
+bench.command(name="wire", epilog="Example: ecc-tools bench wire --model vgg9.pt --data cifar-10")(wire)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ecc_device.engine import NumpyEngine
+from ecc_device.engines import NumpyEngine
 from ecc_device.results import choose, make_answer
 from ecc_model.frames import Pixels
 from ecc_model.nets.checkpoint import load_cloud

@@ -60,7 +60,7 @@ class Promises:
 
 
 DIGITS = Promises(gain_points=25.0, fewer_uploads=0.40, body_bytes=32)
-CIFAR10 = Promises(gain_points=0.0, fewer_uploads=0.0, body_bytes=128)
+GENERAL = Promises(gain_points=0.0, fewer_uploads=0.0, body_bytes=128)  # for models that nothing is known of
 SetUp = Callable[[Path, int, Stage], DemoModels]  # makes or names the models and streams of a seed, in a folder
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ecc_broker.codec import encode_spikes
 from ecc_cloud.model import CloudModel
-from ecc_device.engine import NumpyEngine
+from ecc_device.engines import NumpyEngine
 from ecc_device.results import make_answer
 from ecc_model.frames import Pixels, fit
 from ecc_model.modelfile import EdgeModel

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ecc_broker.codec import LOGIT_BYTES, encode_pixels, encode_spikes
 from ecc_cloud.model import PREFIX_BYTES, CloudModel, Logits
-from ecc_device.engine import NumpyEngine
+from ecc_device.engines import NumpyEngine
 from ecc_device.evidence import Evidence, Known
 from ecc_device.filters import FILTERS, Filter, filter_threshold, make_filter
 from ecc_device.results import Answer, choose, make_answer

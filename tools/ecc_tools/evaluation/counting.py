@@ -28,8 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ecc_model.layers import Conv, Currents
 from ecc_model.nets.neuron import Lif, StatelessNode
-from ecc_model.program import Conv
 from ecc_tools.batched import Synapses
 
 _OWN_NAMES = ("conv", "linear", "lif")  # what a spiking layer calls its parts
@@ -104,7 +104,9 @@ class Tally:
     def watch(self, place: str, layer: Synapses, inputs: Tensor, spikes: Tensor | None) -> None:
         """A layer of a program, see `ecc_tools.batched.Watch`."""
         weight = torch.tensor(layer.weight)
-        spread = partial(_convolve, stride=layer.stride, padding=layer.padding) if isinstance(layer, Conv) else F.linear
+        spread: Callable[[Tensor, Tensor], Tensor] = F.linear
+        if isinstance(layer, Conv | Currents):
+            spread = partial(_convolve, stride=layer.stride, padding=layer.padding)
         self._inputs(place, _Weights(weight, spread), inputs)
         if spikes is not None:
             self._neurons(place, spikes)

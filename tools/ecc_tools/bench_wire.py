@@ -1,0 +1,227 @@
+"""`ecc-tools bench wire`: what a model's spikes weigh on the wire, and what coding them costs.
+
+Every message goes through all coders in turn, so their times are of the same moment; ratios are taken message by
+message. Rates are fitted to every other message, the rest is coded with them.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import platform
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+import zstandard
+from bitarray import bitarray
+from bitarray.util import sc_decode, sc_encode
+from numpy.typing import NDArray
+from PIL import Image
+
+from ecc_broker import codec
+from ecc_device.engines import NumpyEngine
+from ecc_model import bits, console, rates
+from ecc_model.bits import Spikes
+from ecc_model.errors import SourceError
+from ecc_model.frames import Pixels
+from ecc_model.modelfile import EdgeModel, read_edge
+from ecc_model.native import library
+from ecc_model.optional import require
+from ecc_model.rates import RateTable
+
+PEER = "zstd 3"  # what times are compared with
+ZSTD_LEVELS = (1, 3, 19)
+IMAGES: dict[str, tuple[str, dict[str, Any]]] = {  # name -> Pillow's format and options
+    "PNG": ("PNG", {"optimize": True}),
+    "WebP lossless": ("WEBP", {"lossless": True, "quality": 100, "method": 6}),
+    "WebP 75": ("WEBP", {"quality": 75, "method": 6}),
+    "JPEG 75": ("JPEG", {"quality": 75, "optimize": True}),
+}
+MOST = 2000  # messages
+MOST_IMAGES = 200  # lossless WebP takes its time
+FEWEST = 20
+KILOBYTE = (2, 64, 8, 8)  # a code of 8192 spikes
+KILOBYTES = 100
+WARM_UP = 10
+
+
+@dataclass(frozen=True)
+class Coder:
+    """One way to write a message, and to read it again."""
+
+    encode: Callable[[Any], bytes]
+    decode: Callable[[bytes], Any]
+
+
+def spike_coders(shape: tuple[int, ...], table: RateTable) -> dict[str, Coder]:
+    """Every way to write spikes of `shape`."""
+    coders = {"raw bits": Coder(bits.pack, lambda data: bits.unpack(data, shape))}
+    coders |= {f"zstd {level}": _zstd(level, shape) for level in ZSTD_LEVELS}
+    coders["sparse bitarray"] = Coder(_sparse, lambda data: _dense(sc_decode(data), shape))
+    coders["rates"] = Coder(table.encode, lambda data: table.decode(data, shape[0]))
+    coders["message"] = Coder(
+        lambda spikes: codec.encode_spikes(spikes, table), lambda data: codec.decode_spikes(data, shape, table)
+    )
+    return coders
+
+
+def _zstd(level: int, shape: tuple[int, ...]) -> Coder:
+    """Frames without magic number and content size, by a compressor that is kept: zstd at its best."""
+    bare = zstandard.FORMAT_ZSTD1_MAGICLESS
+    parameters = zstandard.ZstdCompressionParameters.from_level(level, format=bare, write_content_size=False)
+    writer = zstandard.ZstdCompressor(compression_params=parameters)
+    reader, size = zstandard.ZstdDecompressor(format=bare), bits.packed_size(shape)
+    return Coder(
+        lambda spikes: writer.compress(bits.pack(spikes)),
+        lambda data: bits.unpack(reader.decompress(data, max_output_size=size), shape),
+    )
+
+
+def _sparse(spikes: Spikes) -> bytes:
+    return sc_encode(bitarray(buffer=memoryview(bits.pack(spikes)), endian="big")[: spikes.size])
+
+
+def _dense(found: bitarray, shape: tuple[int, ...]) -> Spikes:
+    return np.frombuffer(found.unpack(), dtype=np.bool_).reshape(shape)
+
+
+def image_coders() -> dict[str, Coder]:
+    """Every way to write a still frame (H, W, C)."""
+    return {name: _image(kind, options) for name, (kind, options) in IMAGES.items()}
+
+
+def _image(kind: str, options: dict[str, Any]) -> Coder:
+    def encode(frame: Pixels) -> bytes:
+        stream = io.BytesIO()
+        Image.fromarray(frame[:, :, 0] if frame.shape[2] == 1 else frame).save(stream, kind, **options)
+        return stream.getvalue()
+
+    return Coder(encode, lambda data: np.asarray(Image.open(io.BytesIO(data))))
+
+
+def measure(coders: dict[str, Coder], messages: Sequence[Any], peer: str) -> dict[str, Any]:
+    """Bytes and times of each coder, and its encoding time as a multiple of the peer's, message by message."""
+    times = {name: np.zeros((2, len(messages))) for name in coders}
+    sizes = {name: np.zeros(len(messages)) for name in coders}
+    for index, message in itertools.chain(enumerate(messages[:WARM_UP]), enumerate(messages)):
+        for name, coder in coders.items():
+            started = time.perf_counter()
+            data = coder.encode(message)
+            between = time.perf_counter()
+            coder.decode(data)
+            times[name][:, index] = between - started, time.perf_counter() - between
+            sizes[name][index] = len(data)
+    return {
+        name: {
+            "bytes": round(float(sizes[name].mean()), 2),
+            "bytes_most": int(sizes[name].max()),
+            "encode_us": _spread(1e6 * times[name][0]),
+            "decode_us": _spread(1e6 * times[name][1]),
+            "encode_ratio": _spread(times[name][0] / times[peer][0]),
+        }
+        for name in coders
+    }
+
+
+def _spread(values: NDArray[np.float64]) -> dict[str, float]:
+    low, middle, high = np.quantile(values, (0.05, 0.5, 0.95))
+    return {"median": round(float(middle), 2), "p5": round(float(low), 2), "p95": round(float(high), 2)}
+
+
+def bench_wire(model: EdgeModel, frames: Pixels | None, table: RateTable | None = None) -> dict[str, Any]:
+    """All that is measured of a model's spikes, on `frames` (N, H, W, C) or else on the rows of its guard set.
+
+    table: the model's own; without it one is fitted. `SourceError` for fewer than `FEWEST` messages.
+    """
+    program = model.program
+    codes = _codes(model, frames)
+    if len(codes) < FEWEST:
+        raise SourceError(f"{len(codes)} messages are too few to measure; give {FEWEST} frames at least")
+    fitted, coded = 0, codes
+    if table is None:
+        require("torch", "fitting rates")
+        from ecc_tools.rate_fitting import fit_rates
+
+        table, fitted, coded = fit_rates(codes[0::2]), len(codes[0::2]), codes[1::2]
+    entropy = table.code_lengths(coded)
+    measured: dict[str, Any] = {
+        "messages": len(coded),
+        "shape": list(program.code_shape),
+        "firing_rate": round(float(coded.mean()), 4),
+        "entropy_bits": _spread(entropy) | {"mean": round(float(entropy.mean()), 2)},
+        "rates": {"kind": table.kind, "fitted_to": fitted, "coder": "Python" if library() is None else "C"},
+        "spikes": measure(spike_coders(program.code_shape, table), list(coded), PEER),
+        "one_kilobyte": one_kilobyte(float(coded.mean())),
+        "machine": {"processor": platform.machine(), "system": platform.system(), "python": platform.python_version()},
+    }
+    if frames is not None and frames.ndim == 4 and frames.shape[-1] in (1, 3):
+        measured["images"] = measure(image_coders(), list(frames[: len(codes) : -(-len(codes) // MOST_IMAGES)]), "PNG")
+    return measured
+
+
+def one_kilobyte(rate: float) -> dict[str, Any]:
+    """1 KiB of spikes that fire at `rate`, with rates by channel and neighbours: the range coder beside zstd."""
+    chance = np.random.default_rng(0)
+    kind = "channel+step+map+up+left"
+    entries = 65536 * rate * chance.uniform(0.5, 1.5, rates.table_size(KILOBYTE, kind))
+    table = rates.tables(KILOBYTE, kind, np.clip(entries, 1, 65535).astype(np.uint16))
+    coders = {name: coder for name, coder in spike_coders(KILOBYTE, table).items() if name in (PEER, "rates")}
+    return measure(coders, list(chance.random((KILOBYTES, *KILOBYTE)) < rate), PEER)
+
+
+def _codes(model: EdgeModel, frames: Pixels | None) -> Spikes:
+    engine, split_shape = NumpyEngine(model.program), model.program.split_shape
+    splits: Iterable[Spikes]
+    if frames is None:
+        splits = (bits.unpack(row.tobytes(), split_shape) for row in model.guard.bits[:MOST])
+    else:
+        splits = map(engine.head, frames[:MOST])
+    return np.stack([engine.encode(split) for split in splits])
+
+
+def wire(
+    model: Annotated[Path, typer.Option(help="The edge model whose spikes are coded.")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="Frames: a set, a folder of images per class or an .npz with labels; else the guard set."),
+    ] = None,
+    root: Annotated[Path | None, typer.Option(envvar="ECC_DATA", help="Where the sets lie.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Bytes, time and entropy of a model's spikes, coded in every way, and of the frames they stand for as images."""
+    frames = None
+    if data is not None:
+        require("torch", "reading labelled frames")
+        from ecc_tools.collaborate.labelled import open_labelled
+
+        frames = open_labelled(data, root, "test").frames
+    measured = bench_wire(read_edge(model), frames)
+    if as_json:
+        console.print_json(measured)
+    else:
+        _print(measured)
+
+
+def _print(measured: dict[str, Any]) -> None:
+    table = measured["rates"]
+    print(
+        f"{measured['messages']} messages of shape {tuple(measured['shape'])}, {measured['firing_rate']:.1%} fire; "
+        f"rates: {table['kind']}; entropy {measured['entropy_bits']['mean']} bits; coder in {table['coder']}"
+    )
+    print(f"{'':18}{'bytes':>9}{'encode, us':>12}{'decode, us':>12}{'encode / ' + PEER:>18} (5 % to 95 %)")
+    for place, part in (("", measured["spikes"]), ("1 KB: ", measured["one_kilobyte"])):
+        for name, row in part.items():
+            ratio = row["encode_ratio"]
+            print(f"{_line(place + name, row)}{ratio['median']:18.2f} ({ratio['p5']} to {ratio['p95']})")
+    for name, row in measured.get("images", {}).items():
+        print(_line(name, row))
+
+
+def _line(name: str, row: dict[str, Any]) -> str:
+    encode, decode = row["encode_us"]["median"], row["decode_us"]["median"]
+    return f"{name:18}{row['bytes']:9.2f}{encode:12.1f}{decode:12.1f}"
