@@ -5,17 +5,19 @@ SEEDS ?= 0
 
 BIN := .venv/bin
 READY := .venv/.ready
+NATIVE := model/ecc_model/native
+SANITIZED := -g -O1 -std=c11 -Wall -Wextra -Wconversion -Werror -fsanitize=address,undefined -fno-sanitize-recover=all
 PIP_INSTALL := -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo example test test-slow test-core check format reference results clean
+.PHONY: help demo example test test-slow test-native test-core check format reference results clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  PYTHON=$(PYTHON) makes .venv, and is what test-core tests; SEEDS="0 1 2" is for the demo"
 
 # torch first and alone: whatever asks for torch later finds the pinned one installed
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt setup.py $(wildcard $(NATIVE)/*)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python $(PIP_INSTALL) torch
 	$(BIN)/python $(PIP_INSTALL) -e '.[dev]'
@@ -32,6 +34,14 @@ test: $(READY) ## All tests but the slow ones
 
 test-slow: $(READY) ## The tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+test-native: ## Random input to the C library, under sanitizers
+	rm -rf build/native && mkdir -p build/native
+	cd build/native && $(CC) $(SANITIZED) -c $(abspath $(wildcard $(NATIVE)/*.c))
+	set -e; for driver in $(wildcard tests/native/*.c); do \
+	  $(CC) $(SANITIZED) -I$(NATIVE) build/native/*.o $$driver -o build/native/driver; \
+	  build/native/driver; \
+	done
 
 check: $(READY) ## Lint, format, types, and the rules of the house
 	$(BIN)/ruff check .

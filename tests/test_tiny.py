@@ -16,7 +16,7 @@ from ecc_cloud.model import CloudModel
 from ecc_cloud.worker import Worker
 from ecc_device.clock import VirtualClock
 from ecc_device.device import Device, DeviceConfig
-from ecc_device.engine import NumpyEngine, ReferenceEngine
+from ecc_device.engines import NumpyEngine, ReferenceEngine
 from ecc_device.player import play, write_results
 from ecc_device.schema import ROW_OVERHEAD_BYTES
 from ecc_device.sources import open_source, save_npz

@@ -18,6 +18,7 @@ import typer
 from ecc_device import control, tables
 from ecc_device.clock import SystemClock, VirtualClock
 from ecc_device.device import Device, DeviceConfig
+from ecc_device.engines import DEFAULT, ENGINES
 from ecc_device.events import EVENTS, check_event
 from ecc_device.filters import FILTERS
 from ecc_device.learning.recipes import LEARNERS
@@ -45,6 +46,9 @@ DeviceOption = Annotated[str, typer.Option(help="This device's name; also its MQ
 FilterOption = Annotated[str, typer.Option("--filter", help=f"What counts as ambiguous: {', '.join(FILTERS)}.")]
 SendOption = Annotated[str, typer.Option(help="What goes up: features (a few bytes of spikes) or frames (images).")]
 LearnerOption = Annotated[str, typer.Option(help=f"How it learns: {', '.join(LEARNERS)}.")]
+EngineOption = Annotated[
+    str | None, typer.Option(help=f"What runs the network: {', '.join(ENGINES)}; default: {DEFAULT}, if installed.")
+]
 CaOption = Annotated[Path | None, typer.Option(help="Certificates to trust instead of the system's.")]
 InsecureOption = Annotated[bool, typer.Option("--insecure", help="Allow mqtt:// to another machine.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -69,6 +73,7 @@ def start(
     filter_: FilterOption = "entropy",
     send: SendOption = "features",
     learner: LearnerOption = "lwf",
+    engine: EngineOption = None,
     ca: CaOption = None,
     insecure: InsecureOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print every result as a JSON line.")] = False,
@@ -84,6 +89,7 @@ def start(
         filter=filter_,
         send=send,
         learner=learner,
+        engine=engine,
         ca=ca,
         insecure=insecure,
     )
@@ -124,6 +130,7 @@ def replay(
     filter_: FilterOption = "entropy",
     send: SendOption = "features",
     learner: LearnerOption = "lwf",
+    engine: EngineOption = None,
     patience_s: Annotated[float, typer.Option(min=0, help="How long to wait for a worker's answer.")] = 60.0,
     stay: Annotated[
         bool, typer.Option("--stay", help="After the last frame stay up for events, until SIGTERM.")
@@ -143,6 +150,7 @@ def replay(
         filter=filter_,
         send=send,
         learner=learner,
+        engine=engine,
         ca=ca,
         insecure=insecure,
     )

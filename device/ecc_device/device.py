@@ -17,6 +17,7 @@ from ecc_broker.link import Link, Message, Will
 from ecc_broker.mqtt import MqttLink
 from ecc_device.clock import Clock, SystemClock
 from ecc_device.control import ControlServer
+from ecc_device.engines import check_engine
 from ecc_device.events import Health
 from ecc_device.filters import check_filter
 from ecc_device.learning.manager import UpdateManager
@@ -48,6 +49,7 @@ class DeviceConfig:
     filter: str = "entropy"
     send: str = "features"
     learner: str = "lwf"
+    engine: str | None = None  # None: the fastest one that is installed
     max_bytes: int = DEFAULT_MAX_BYTES
     ca: Path | None = None
     insecure: bool = False
@@ -70,6 +72,7 @@ class Device:
         topics.check_name("site", config.site)
         topics.check_name("device", config.device)
         check_filter(config.filter)
+        check_engine(config.engine)
         self.store = Store.open(config.state, config.max_bytes)
         # absolute: the program around us may change its working directory
         self.config = config = replace(config, state=config.state.absolute())
@@ -88,6 +91,7 @@ class Device:
                 seed=config.seed,
                 deadline_s=config.deadline_s,
                 patience_s=config.patience_s,
+                engine=config.engine,
             )
         except BaseException:
             self.store.close()

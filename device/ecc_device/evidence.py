@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ecc_device.engine import Engine
+from ecc_device.engines import Engine
 from ecc_model import bits
 from ecc_model.bits import Spikes
 from ecc_model.modelfile import EdgeModel

@@ -16,7 +16,7 @@ import numpy as np
 from ecc_broker import codec, messages, topics
 from ecc_broker.link import Link, Message
 from ecc_device.clock import Clock
-from ecc_device.engine import Engine
+from ecc_device.engines import Engine
 from ecc_device.events import Health
 from ecc_device.results import Answer, make_answer
 from ecc_device.store import Row, Store

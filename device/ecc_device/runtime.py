@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ecc_device.clock import Clock
-from ecc_device.engine import Engine, NumpyEngine
+from ecc_device.engines import Engine, make_engine
 from ecc_device.events import Health, check_event
 from ecc_device.evidence import Evidence, Known
 from ecc_device.filters import Filter, filter_threshold, make_filter
@@ -39,8 +39,8 @@ class _Active:
     threshold: float
 
 
-def _activate(model: EdgeModel, no: int, filter_: str, seed: int) -> _Active:
-    engine = NumpyEngine(model.program)
+def _activate(model: EdgeModel, no: int, filter_: str, seed: int, engine_name: str | None) -> _Active:
+    engine = make_engine(engine_name, model.program)
     known = Known(model, engine)
     made = make_filter(filter_, known, seed)
     return _Active(model, engine, no, made, filter_threshold(made, known))
@@ -50,7 +50,8 @@ class Runtime:
     """Classifies frames on one thread; asks the cloud about ambiguous ones.
 
     deadline_s: how long a frame waits for the cloud; `patience_s` instead makes it wait for a live worker, as a
-    replay does, and `LinkError` when none answers in that time. `DeviceError`: the model lacks what the filter needs.
+    replay does, and `LinkError` when none answers in that time. engine: a name of `engines.ENGINES`, None the fastest.
+    `DeviceError`: the model lacks what the filter needs; `MissingEngine`.
     """
 
     def __init__(
@@ -65,9 +66,10 @@ class Runtime:
         seed: int,
         deadline_s: float,
         patience_s: float | None = None,
+        engine: str | None = None,
     ) -> None:
-        self._active = _activate(model, no, filter_, seed)
-        self._filter, self._seed = filter_, seed
+        self._active = _activate(model, no, filter_, seed, engine)
+        self._filter, self._seed, self._engine = filter_, seed, engine
         self._store, self._clock, self._health = store, clock, health
         self._deadline_s, self._patience_s = deadline_s, patience_s
         self._offload: Offload | None = None
@@ -113,7 +115,7 @@ class Runtime:
 
     def swap(self, model: EdgeModel, no: int) -> None:
         """Answer with another model from the next frame on."""
-        self._active = _activate(model, no, self._filter, self._seed)
+        self._active = _activate(model, no, self._filter, self._seed, self._engine)
 
     def status(self) -> dict[str, Any]:
         """Frames and uploads since the start, model and health."""
@@ -122,6 +124,7 @@ class Runtime:
             "frames": self._counts["frames"],
             "uploads": self._counts["uploads"],
             "model_no": self._active.no,
+            "engine": self._active.engine.name,
             "labels": list(model.labels),
             "features_id": model.program.features_id,
             "temperature": model.temperature,

@@ -34,8 +34,8 @@ class Edge:
     model: the edge model's file, e.g. vgg9.pt. broker: mqtt://host:port or mqtts://user@host:port, None to work
     alone. state: folder of the buffer and the learnt models, default $ECC_STATE or one for each `device`.
     deadline_ms: how long an ambiguous frame waits for the cloud. filter: what is ambiguous. send: "features" or
-    "frames". ca: certificates to trust instead of the system's. insecure: allow mqtt:// to another machine.
-    link: used instead of one to `broker`.
+    "frames". engine: what runs the network, default the fastest one that is installed. ca: certificates to trust
+    instead of the system's. insecure: allow mqtt:// to another machine. link: used instead of one to `broker`.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Edge:
         deadline_ms: float = 100.0,
         filter: str = "entropy",
         send: str = "features",
+        engine: str | None = None,
         ca: str | os.PathLike[str] | None = None,
         insecure: bool = False,
         link: Link | None = None,
@@ -62,6 +63,7 @@ class Edge:
             deadline_s=_seconds(deadline_ms),
             filter=filter,
             send=send,
+            engine=engine,
             ca=None if ca is None else Path(ca),
             insecure=insecure,
         )

@@ -66,7 +66,7 @@ def newer(source: Path, target: Path) -> None:
         for info in old.infolist():
             data = old.read(info)
             if info.filename.endswith("manifest.json"):
-                data = data.replace(b'"format":1', b'"format":2', 1)
+                data = data.replace(b'"format":1', b'"format":3', 1)
             new.writestr(info.filename, data)
 
 
@@ -279,7 +279,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "a folder": ([*REPLAY[:3], "images"], "images: not a usable model file ("),
     "newer model": (
         [*REPLAY[:3], "newer.pt"],
-        "newer.pt: model file of format 2, this version reads format 1; update ecc-snn or compile again",
+        "newer.pt: model file of format 3, this version reads formats 1 to 2; update ecc-snn or compile again",
     ),
     "the worker's model": (
         [*REPLAY[:3], "cloud.pt"],

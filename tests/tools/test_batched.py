@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecc_device.engine import FLOAT32_EXACT, NumpyEngine
+from ecc_device.engines import NumpyEngine
+from ecc_device.engines.numpy import FLOAT32_EXACT
 from ecc_model.errors import FrameError
 from ecc_model.frames import FrameSpec, Pixels
 from ecc_model.modelfile import read_edge

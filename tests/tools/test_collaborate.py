@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from ecc_broker.codec import encode_pixels, encode_spikes
 from ecc_cloud.model import CloudModel
-from ecc_device.engine import NumpyEngine
+from ecc_device.engines import NumpyEngine
 from ecc_device.evidence import Evidence, Known
 from ecc_device.filters import FILTERS, filter_threshold, make_filter
 from ecc_device.results import choose, make_answer

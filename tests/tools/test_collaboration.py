@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ecc_device.engine import NumpyEngine
+from ecc_device.engines import NumpyEngine
 from ecc_tools.collaboration import Answers, Frames, curve, learner_row, uploads_needed
 from support.models import DIGITS, write_tiny_models
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecc_device.calibration import expected_calibration_error, fit_temperature, fit_threshold
-from ecc_device.engine import NumpyEngine
+from ecc_device.engines import NumpyEngine
 from ecc_device.learning.gate import Exam, decide
 from ecc_device.learning.job import Job, Outcome
 from ecc_device.learning.lwf import Lessons, learn

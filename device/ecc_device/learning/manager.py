@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ecc_device.clock import Clock
-from ecc_device.engine import NumpyEngine
+from ecc_device.engines import NumpyEngine
 from ecc_device.learning.job import Job, Outcome, assemble, read_outcome, write_job
 from ecc_device.models import add_model, discard_trial, load_version, turn_down
 from ecc_device.store import Store, Version

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ecc_device.calibration import fit_temperature, fit_threshold
-from ecc_device.engine import NumpyEngine
+from ecc_device.engines import NumpyEngine
 from ecc_model.errors import FrameError, ModelCorrupt, ModelNotFound
 from ecc_model.modelfile import read_edge
 from ecc_model.nets.checkpoint import load_cloud, load_edge, save_cloud

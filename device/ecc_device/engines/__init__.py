@@ -1,0 +1,60 @@
+"""The engines that run the integer program; all of them emit the same bits."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+
+from ecc_device.engines.base import Engine
+from ecc_device.engines.event import EventEngine
+from ecc_device.engines.numpy import NumpyEngine
+from ecc_device.engines.reference import ReferenceEngine
+from ecc_model.errors import DeviceError, MissingEngine
+from ecc_model.program import Program
+
+__all__ = [
+    "DEFAULT",
+    "ENGINES",
+    "Engine",
+    "EventEngine",
+    "NumpyEngine",
+    "ReferenceEngine",
+    "check_engine",
+    "make_engine",
+]
+
+ENGINES: dict[str, Callable[[Program], Engine]] = {
+    "event": EventEngine,
+    "numpy": NumpyEngine,
+    "reference": ReferenceEngine,
+}
+DEFAULT, FALLBACK = "event", "numpy"
+
+_log = logging.getLogger("ecc_device")
+
+
+def check_engine(name: str | None) -> None:
+    """`DeviceError` if there is no engine of this name; None is the default."""
+    if name is not None and name not in ENGINES:
+        raise DeviceError(f"there is no engine '{name:.20}'; choose one of: {', '.join(ENGINES)}")
+
+
+def make_engine(name: str | None, program: Program) -> Engine:
+    """The engine `name` for a program, or (None) the fastest one here: `event`, and `numpy` where that is missing.
+
+    `DeviceError` for a name that is none, `MissingEngine` for one that is not installed.
+    """
+    check_engine(name)
+    try:
+        return ENGINES[name or DEFAULT](program)
+    except MissingEngine as error:
+        if name is not None:
+            raise
+        _warn_once(str(error))
+        return ENGINES[FALLBACK](program)
+
+
+@functools.cache
+def _warn_once(problem: str) -> None:
+    _log.warning("%s; until then the engine '%s' runs, which is several times slower", problem, FALLBACK)

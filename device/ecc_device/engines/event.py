@@ -1,0 +1,40 @@
+"""The event engine: the program in C, at a cost that follows the spikes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecc_device.engines.arena import Arena, chosen_isa
+from ecc_device.engines.base import logits
+from ecc_model.bits import Spikes
+from ecc_model.frames import Pixels, fit
+from ecc_model.program import Program
+
+
+class EventEngine:
+    """Adds, for each spike, one row of weights to the sums that it reaches; nothing is allocated for a frame.
+
+    isa: the instruction set in use. `MissingEngine` where the C library was not built.
+    """
+
+    name = "event"
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.isa = chosen_isa()
+        self._head = Arena(program.head, program.frame_shape, pixels=True)
+        self._encoder = Arena(program.encoder, program.split_shape, pixels=False)
+        self._exit = Arena(program.exit, program.split_shape, pixels=False)
+
+    def head(self, frame: Pixels) -> Spikes:
+        """See `Engine.head`."""
+        return self._head.run(fit(frame, self.program.input))
+
+    def encode(self, split: Spikes) -> Spikes:
+        """See `Engine.encode`."""
+        return self._encoder.run(split)
+
+    def exit(self, split: Spikes) -> NDArray[np.float32]:
+        """See `Engine.exit`."""
+        return logits(self.program, self._exit.run(split))
