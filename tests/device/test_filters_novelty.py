@@ -157,7 +157,7 @@ def test_scores_are_pinned() -> None:
     """Fractions of small integers: the same bits on every machine."""
     known = guarded(ROWS, JUDGING)
     assert NoveltyFilter(known).score(seen(row(127))) == 3 / 7
-    assert EntropyNoveltyFilter(known).score(seen(row(127))) == 0.7827238816684925
+    assert EntropyNoveltyFilter(known).score(seen(row(127))) == 0.7829783309367301
 
 
 def test_judging_rows_run_through_the_exit_once() -> None:
