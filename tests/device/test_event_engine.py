@@ -106,18 +106,18 @@ def test_rows_of_every_width_are_summed_whole(outputs: int) -> None:
 
 
 @pytest.mark.parametrize("weight", [-128, 127])
-@pytest.mark.parametrize("inputs", [255, 256, 257, 512, 700])
+@pytest.mark.parametrize("events", [255, 256, 257, 512, 700])
 @pytest.mark.usefixtures("isa")
-def test_sums_beyond_16_bits_are_exact(inputs: int, weight: int) -> None:
-    # as many inputs of the largest weight as 16 bits hold, and more
+def test_sums_beyond_16_bits_are_exact(events: int, weight: int) -> None:
+    # as many events of the largest weight as 16 bits can sum, and more; then as many inputs that do not fire
+    inputs, total = 2 * events + 2, events * weight
     kernel = np.full((48, inputs, 1, 1), weight, np.int8)
-    total = inputs * weight
-    bias = np.arange(48, dtype=I32) - 24 - total
-    layer = Conv(kernel, bias, np.full(48, 1, I32), padding=0)
-    assert_layers([layer], np.ones((2, inputs, 2, 2), np.bool_))
-    almost = np.ones((2, inputs, 2, 2), np.bool_)
-    almost[0, 0], almost[1, -1, 0, 1] = False, False
-    assert_layers([layer], almost)
+    few = np.zeros((2, inputs, 2, 2), np.bool_)
+    few[:, :events] = True
+    few[1, 0, 0, 1] = False
+    for spikes, sums in ((few, total), (~few, inputs * weight - total)):
+        bias = np.arange(48, dtype=I32) - 24 - sums
+        assert_layers([Conv(kernel, bias, np.full(48, 1, I32), padding=0)], spikes)
 
 
 @pytest.mark.parametrize("rate", RATES)
