@@ -46,8 +46,7 @@ def check_section(section: str, layers: Sequence[Layer], shape: Shape, input_max
         elif isinstance(layer, Readout):
             if section != "exit" or layer is not layers[-1]:
                 raise CompileError(f"{place}: a readout stands only at the end of the exit")
-            _check_readout(place, layer)
-            prove(place, layer_bound(layer, input_max) * steps)
+            _check_readout(place, layer, layer_bound(layer, input_max) * steps)
             input_max = 1
         else:
             if isinstance(layer, Residual):
@@ -64,11 +63,14 @@ def _needs_spikes(place: str, what: str, input_max: int) -> None:
         raise CompileError(f"{place}: {what} takes spikes, neither the frame nor sums of spikes")
 
 
-def _check_readout(place: str, layer: Readout) -> None:
+def _check_readout(place: str, layer: Readout, bound: int) -> None:
     if layer.weight.shape[0] > MAX_CLASSES:
         raise CompileError(f"{place}: more than {MAX_CLASSES} classes")
     if not (np.isfinite(layer.scale).all() and (layer.scale > 0).all()):
         raise CompileError(f"{place}: scales must be finite and above zero")
+    prove(place, bound)
+    if bound * float(layer.scale.max()) > float(np.finfo(np.float32).max):
+        raise CompileError(f"{place}: logits may leave float32; take smaller scales")
 
 
 def _check_neurons(place: str, layer: Conv | Linear | Residual, input_max: int, steps: int) -> None:

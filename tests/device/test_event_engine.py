@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import sys
 import threading
@@ -20,10 +21,10 @@ from numpy.typing import NDArray
 from ecc_device.engines import EventEngine, NumpyEngine, ReferenceEngine
 from ecc_device.engines.arena import ISA, ISAS, Arena, chosen_isa
 from ecc_model import native, reference
-from ecc_model.errors import DeviceError
+from ecc_model.errors import CompileError, DeviceError
 from ecc_model.frames import FrameSpec
 from ecc_model.layers import LEAK_ONE, AveragePool, Conv, Currents, Layer, Linear, Readout, Residual
-from ecc_model.program import Program
+from ecc_model.program import SECTIONS, Program, from_records, to_records
 from support.programs import conv, frames_for, linear, programs, readout, residual, small_program, spikes_for
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the C library is not built")
@@ -306,3 +307,58 @@ def test_an_instruction_set_that_is_not_there_is_named(value: str, text: str, mo
     with pytest.raises(DeviceError) as caught:
         EventEngine(small_program())
     assert str(caught.value) == text
+
+
+def corrupted(rng: np.random.Generator, program: Program) -> tuple[dict[str, object], dict[str, NDArray[np.generic]]]:
+    """A program's records with one thing changed: a number of an entry, or a tensor's values, shape or name."""
+    spec, tensors = to_records(program)
+    spec, tensors = json.loads(json.dumps(spec)), dict(tensors)
+    if rng.random() < 0.5:
+        entries = [entry for section in SECTIONS for entry in spec[section]]
+        entry = entries[rng.integers(len(entries))]
+        keys = [key for key, value in entry.items() if isinstance(value, int)] or ["op"]
+        entry[keys[rng.integers(len(keys))]] = [0, -1, 1, 2, 3, 8, 64, 2**31, 10**30][rng.integers(9)]
+        return spec, tensors
+    name = sorted(tensors)[rng.integers(len(tensors))]
+    tensor = tensors.pop(name)
+    match rng.integers(4):
+        case 0:
+            raw = bytearray(tensor.tobytes())
+            raw[rng.integers(len(raw))] ^= 1 << int(rng.integers(8))
+            tensors[name] = np.frombuffer(bytes(raw), tensor.dtype).reshape(tensor.shape)
+        case 1:
+            tensors[name] = tensor[..., : rng.integers(tensor.shape[-1] + 1)]
+        case 2:
+            tensors[name] = np.concatenate([tensor, tensor[:1]])
+        case _:
+            tensors[name[:-1]] = tensor
+    return spec, tensors
+
+
+def test_ten_thousand_damaged_programs_are_refused_or_run() -> None:
+    rng = np.random.default_rng(0)
+    programs_ = [small_program(), newer_program()]
+    frames = [np.full((8, 8, 1), 100, np.uint8), np.full((8, 8, 1), 100, np.uint8)]
+    refused = 0
+    for number in range(10_000):
+        try:
+            program = from_records(*corrupted(rng, programs_[number % 2]))
+        except CompileError:
+            refused += 1
+        else:
+            engine = EventEngine(program)
+            split = engine.head(frames[number % 2])
+            engine.encode(split)
+            engine.exit(split)
+    assert 5_000 < refused < 9_000
+
+
+def newer_program() -> Program:
+    """A small program of the layers that files of format 2 have."""
+    rng = np.random.default_rng(0)
+    return Program(
+        FrameSpec(3, 1, 8, 8),
+        (conv(rng, 1, 4, theta=4000, leak=20_000), residual(rng, 4, 6, stride=2)),
+        (AveragePool(2), conv(rng, 6, 3)),
+        (residual(rng, 6, 6, bare=True), AveragePool(4), linear(rng, 6, 5), readout(rng, 5, 3)),
+    )

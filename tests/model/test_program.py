@@ -201,6 +201,10 @@ WRONG: dict[str, tuple[Callable[[], Program], str]] = {
         program_with(encoder=(replace(ENCODER, theta=np.array([1, 0], I32)),)),
         "encoder.0: a firing threshold below 1",
     ),
+    "scale beyond float32": (
+        program_with(exit=(*SMALL.exit[:-1], replace(READOUT, scale=np.full(3, 1e38, np.float32)))),
+        "exit.3: logits may leave float32; take smaller scales",
+    ),
     "threshold below": (
         program_with(head=(replace(HEAD, theta=np.array([1, 1, 1, -(2**31)], I32)), MaxPool(2))),
         "head.0: a firing threshold below 1",

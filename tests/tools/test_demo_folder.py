@@ -69,7 +69,7 @@ def run_demo(*_):
         print("down", flush=True)
 
 ecc_tools.demo.run_demo = run_demo
-sys.argv = ["ecc-tools", "demo"]
+sys.argv = ["ecc-tools", "demo-train"]
 cli.main()
 """
 
