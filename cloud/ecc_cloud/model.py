@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,14 +14,26 @@ from torch import Tensor
 from ecc_model import bits
 from ecc_model.errors import ModelCorrupt
 from ecc_model.frames import FrameSpec, Pixels
-from ecc_model.modelfile import Manifest, labels_id
+from ecc_model.modelfile import Manifest, labels_id, read_rates
 from ecc_model.nets.checkpoint import load_cloud
 from ecc_model.nets.cloud import CloudConfig
 from ecc_model.nets.neuron import Lif
 from ecc_model.nets.vgg import to_unit
+from ecc_model.rates import RateTable, coded_id, plain_id
 
-PREFIX_BYTES = 4  # of a features_id, as it travels
+NAME_BYTES = 4  # of an encoder, as it travels
 Logits = NDArray[np.float32]
+
+
+class Encoder(NamedTuple):
+    """A bottleneck encoder whose spikes (T, C, H, W) the model reads.
+
+    Requests that name the start of its `features_id` hold spikes in a codec without a table, those that name
+    `rates.coded_id` in any: a device knows by the name that both have the same table.
+    """
+
+    shape: tuple[int, ...]
+    table: RateTable | None
 
 
 class CloudModel:
@@ -39,7 +52,7 @@ class CloudModel:
         self.labels_id = labels_id(self.labels)
         self.frame = _frame(path, manifest, config)
         self.encoders = _encoders(path, manifest, config)
-        """Start of each readable `features_id` -> shape (T, C, H, W) of its spikes."""
+        """What a request may name -> its spikes. Encoders with a rate table have two names: see `Encoder`."""
         self.reads_frames = config.teacher is not None
         self._temperature = manifest.temperature
         self._try_out()
@@ -63,7 +76,7 @@ class CloudModel:
         still = np.zeros((self.frame.height, self.frame.width, self.frame.channels), np.uint8)
         try:
             answers = [self.frames([still])] if self.reads_frames else []
-            answers += [self.features([np.zeros(shape, np.bool_)]) for shape in self.encoders.values()]
+            answers += [self.features([np.zeros(encoder.shape, np.bool_)]) for encoder in self.encoders.values()]
         except RuntimeError as exc:
             raise ModelCorrupt(self.path, f"its networks do not run: {str(exc).splitlines()[0]:.120}") from exc
         if not all(np.isfinite(logits).all() for logits in answers):
@@ -77,16 +90,20 @@ def _frame(path: Path, manifest: Manifest, config: CloudConfig) -> FrameSpec:
     return FrameSpec(*frame)
 
 
-def _encoders(path: Path, manifest: Manifest, config: CloudConfig) -> dict[bytes, tuple[int, ...]]:
-    shapes: dict[bytes, tuple[int, ...]] = {}
+def _encoders(path: Path, manifest: Manifest, config: CloudConfig) -> dict[bytes, Encoder]:
+    tables = read_rates(path, "cloud")
+    encoders: dict[bytes, Encoder] = {}
     for encoder in manifest.encoders:
         try:
-            prefix = bytes.fromhex(encoder.features_id)[:PREFIX_BYTES]
+            prefix = plain_id(encoder.features_id)
         except ValueError as exc:
             raise ModelCorrupt(path, f"features_id {encoder.features_id[:64]!r} is not hexadecimal") from exc
         shape = tuple(encoder.shape)
         fits = len(shape) == 4 and shape[:2] == (config.steps, config.code_channels)
-        if not fits or not all(1 <= n <= 4096 for n in shape) or len(prefix) < PREFIX_BYTES or prefix in shapes:
+        if not fits or not all(1 <= n <= 4096 for n in shape) or len(prefix) < NAME_BYTES or prefix in encoders:
             raise ModelCorrupt(path, f"its network cannot read the encoder '{encoder.name:.20}' of shape {shape}")
-        shapes[prefix] = shape
-    return shapes
+        table = tables.get(encoder.name)
+        encoders[prefix] = Encoder(shape, None)
+        if table is not None:
+            encoders[coded_id(encoder.features_id, table)] = Encoder(shape, table)
+    return encoders

@@ -7,6 +7,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
+from ecc_model.rates import RateTable
+
 MAX_QUEUED_BYTES = 64 << 20  # whole frames are large: 256 of them must not fill the memory
 
 Kind = Literal["features", "frame"]
@@ -16,7 +18,8 @@ Kind = Literal["features", "frame"]
 class Request:
     """A request as it came: its spikes or pixels are still packed.
 
-    shape: of the unpacked array; batch: requests with the same one may run together; times in monotonic seconds.
+    shape: of the unpacked array; batch: requests with the same one may run together; times in monotonic seconds;
+    table: what the spikes may be coded with.
     """
 
     id: int
@@ -27,6 +30,7 @@ class Request:
     batch: tuple[int, ...]
     budget_s: float
     arrived_s: float
+    table: RateTable | None = None
 
     def expired(self, now_s: float) -> bool:
         """Whether the request has waited longer than its budget; a budget of 0 never ends."""

@@ -134,15 +134,18 @@ class Worker:
 
     def _features_request(self, reply_topic: str, payload: bytes) -> Request | Reply:
         message = decode(FeaturesRequest, payload)
-        shape = self._model.encoders.get(message.features_id)
-        if shape is None:
+        encoder = self._model.encoders.get(message.features_id)
+        if encoder is None:
             known = ", ".join(prefix.hex() for prefix in self._model.encoders)
             detail = f"features {message.features_id.hex()}; this worker reads {known or 'none'}"
             return self._refusal(message.id, UNKNOWN_FEATURES, detail)
+        shape, table = encoder
         if message.steps != shape[0]:
             raise WireError(f"{message.steps} steps of spikes; this encoder has {shape[0]}")
         budget_s = message.budget_ms / 1000
-        return Request(message.id, "features", reply_topic, message.spikes, shape, shape, budget_s, self._clock())
+        return Request(
+            message.id, "features", reply_topic, message.spikes, shape, shape, budget_s, self._clock(), table
+        )
 
     def _frame_request(self, reply_topic: str, payload: bytes) -> Request | Reply:
         message = decode(FrameRequest, payload)
@@ -175,7 +178,7 @@ class Worker:
 
     def _unpack(self, request: Request) -> Spikes | Pixels:
         if request.kind == "features":
-            return codec.decode_spikes(request.data, request.shape)
+            return codec.decode_spikes(request.data, request.shape, request.table)
         return frames.fit(codec.decode_pixels(request.data, request.shape), self._model.frame)
 
     def _answer(self, requests: Sequence[Request], arrays: Sequence[Spikes | Pixels]) -> None:

@@ -126,6 +126,7 @@ class Device:
                 self.clock,
                 self.health,
                 self.runtime.engine,
+                self.runtime.model.rates,
                 site=self.config.site,
                 device=self.config.device,
                 send=self.config.send,

@@ -25,6 +25,7 @@ from ecc_model.bits import Spikes
 from ecc_model.errors import IncompatibleFeatures, LinkError, StoreError, WireError
 from ecc_model.frames import Pixels, fit
 from ecc_model.modelfile import labels_id
+from ecc_model.rates import RateTable, agreed
 
 MAX_LOGIT = 1e4  # beyond it a worker is broken or hostile
 BACKLOG_WINDOW = 8  # rows without an answer that are asked for at the same time
@@ -52,7 +53,8 @@ LateListener = Callable[[int, Answer, int], None]
 class Offload:
     """The device's side of the conversation with the workers of its site.
 
-    `send` is "features" (spikes of the bottleneck encoder) or "frames" (whole images, to the teacher).
+    `send` is "features" (spikes of the bottleneck encoder, whose rate table is `rates`) or "frames" (whole images, to
+    the teacher).
     """
 
     def __init__(
@@ -62,13 +64,14 @@ class Offload:
         clock: Clock,
         health: Health,
         engine: Engine,
+        rates: RateTable | None,
         *,
         site: str,
         device: str,
         send: str,
     ) -> None:
         self._link, self._store, self._clock, self._health, self._engine = link, store, clock, health, engine
-        self._features_id = bytes.fromhex(engine.program.features_id)
+        self._features_id, self._rates = bytes.fromhex(engine.program.features_id), rates
         self._topics = {name: topics.topic(name, site, device) for name in ("features", "frame")}
         self._send = send
         self._lock = threading.Lock()
@@ -117,9 +120,9 @@ class Offload:
         """Call `listener(row, answer, bytes_received)` for answers that no frame waits for, on the link's thread."""
         self._late.append(listener)
 
-    def use(self, engine: Engine) -> None:
-        """Ask with the spikes of another engine from now on."""
-        self._engine, features_id = engine, bytes.fromhex(engine.program.features_id)
+    def use(self, engine: Engine, rates: RateTable | None) -> None:
+        """Ask with the spikes of another engine from now on, whose rate table is `rates`."""
+        self._engine, self._rates, features_id = engine, rates, bytes.fromhex(engine.program.features_id)
         if features_id != self._features_id:
             self._features_id = features_id
             self._compare()
@@ -171,12 +174,18 @@ class Offload:
         if self._send == "frames":
             name, request = "frame", _frame_request(row, fit(frame, self._engine.program.input), _budget_ms(budget_s))
         else:
-            name, request = "features", _features_request(self._engine, row, split, _budget_ms(budget_s))
+            name, request = "features", self._features_request(self._engine, row, split, _budget_ms(budget_s))
         ticket = Ticket(row, len(request), patient=budget_s is None)
         with self._lock:
             self._tickets[row] = ticket
             self._asked[row] = self._clock.monotonic()
         return ticket if self._publish(name, request, row) else None
+
+    def _features_request(self, engine: Engine, row: int, split: Spikes, budget_ms: int) -> bytes:
+        program = engine.program
+        name, table = agreed(program.features_id, self._rates, self._read or ())
+        spikes = codec.encode_spikes(engine.encode(split), table)
+        return messages.encode(messages.FeaturesRequest(row, name, program.steps, budget_ms, spikes))
 
     def wait(self, ticket: Ticket, timeout_s: float) -> None:
         """Wait for a ticket's answer, and no longer: if it still comes, it is late."""
@@ -227,7 +236,7 @@ class Offload:
             if bytes.fromhex(engine.program.features_id) != row.features_id:  # replaced in this moment
                 return False
             split = bits.unpack(row.bits, engine.program.split_shape)
-            return self._publish("features", _features_request(engine, row.id, split, 0), row.id)
+            return self._publish("features", self._features_request(engine, row.id, split, 0), row.id)
         except (WireError, LinkError) as error:
             self._health.say("too-large", str(error))
             return True  # as good as asked: the rows behind it have their turn
@@ -362,13 +371,6 @@ class Offload:
             self._store.count("late")
             for listener in list(self._late):
                 listener(reply.id, answer, size)
-
-
-def _features_request(engine: Engine, row: int, split: Spikes, budget_ms: int) -> bytes:
-    program = engine.program
-    spikes = codec.encode_spikes(engine.encode(split))
-    features_id = bytes.fromhex(program.features_id)[:4]
-    return messages.encode(messages.FeaturesRequest(row, features_id, program.steps, budget_ms, spikes))
 
 
 def _frame_request(row: int, frame: Pixels, budget_ms: int) -> bytes:

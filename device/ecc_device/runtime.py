@@ -191,7 +191,7 @@ class Runtime:
     def _ask_about(
         self, offload: Offload, row: int, result: Result, frame: Frame, split: Spikes, active: _Active, until_s: float
     ) -> Result:
-        offload.use(active.engine)
+        offload.use(active.engine, active.model.rates)
         if self._patience_s is None:
             budget_s = max(0.0, until_s - time.monotonic())
             ticket = offload.ask(row, split, frame.pixels, budget_s)

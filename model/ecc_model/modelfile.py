@@ -1,7 +1,8 @@
 """Model files: a PyTorch checkpoint whose ZIP also carries what a device needs.
 
 `torch.load(path, weights_only=True)` opens `vgg9.pt` and `cloud.pt`. Under `<root>/extra/` the same ZIP holds
-`manifest.json`, `program.safetensors` (the integer program) and `guard.safetensors` (the guard set). Those are read
+`manifest.json`, `program.safetensors` (the integer program), `guard.safetensors` (the guard set) and
+`rates.safetensors` (the rate tables of encoders, where there are any). Those are read
 here with `zipfile` and numpy, without torch and without pickle; every size and hash is checked first.
 """
 
@@ -20,23 +21,29 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ecc_model import bits, safetensors
+from ecc_model import bits, rates, safetensors
 from ecc_model.errors import ModelCorrupt, ModelError, ModelFormat, ModelNotFound, ProgramMissing, WrongKind
 from ecc_model.program import MAX_CLASSES, Program, from_records, to_records
+from ecc_model.rates import RateTable
 
 FORMAT = 2  # what is read; a file says the oldest format that can hold its program (`Program.format`)
 MAX_RECORD_BYTES = 512 << 20
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_LABEL_CHARACTERS = 64
+OPTIONAL = ("rates",)  # records that a file need not have
 _STAMP = (1980, 1, 1, 0, 0, 0)  # the same content gives the same bytes
 
 
 class EncoderInfo(msgspec.Struct, frozen=True):
-    """One bottleneck encoder: its name, what its spikes are called on the wire, and their shape (T, C, H, W)."""
+    """One bottleneck encoder: its name, what its spikes are called on the wire, and their shape (T, C, H, W).
+
+    rates: the kind of its rate table, whose tensors are in the record "rates" under the encoder's name; "" for none.
+    """
 
     name: str
     features_id: str
     shape: list[int]
+    rates: str = ""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +88,8 @@ class EdgeModel:
     manifest: Manifest
     program: Program
     guard: GuardSet
+    rates: RateTable | None
+    """Of the encoder's spikes, where the file has one."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -104,6 +113,20 @@ Records = Mapping[str, Mapping[str, NDArray[Any]]]  # record name -> tensors
 def labels_id(names: Sequence[str]) -> bytes:
     """Four bytes that tell label lists apart: the start of SHA-256 of the names, joined by NUL."""
     return hashlib.sha256("\0".join(names).encode()).digest()[:4]
+
+
+def with_rates(
+    encoders: Sequence[EncoderInfo], tables: Mapping[str, RateTable]
+) -> tuple[list[EncoderInfo], dict[str, NDArray[Any]]]:
+    """The encoders, knowing the kinds of their tables (by name), and the tensors of the record "rates"."""
+    infos: list[EncoderInfo] = []
+    tensors: dict[str, NDArray[Any]] = {}
+    for info in encoders:
+        table = tables.get(info.name)
+        infos.append(msgspec.structs.replace(info, rates="" if table is None else table.kind))
+        if table is not None:
+            tensors |= {f"{info.name}.{name}": array for name, array in rates.to_records(table).items()}
+    return infos, tensors
 
 
 def edge_records(program: Program, guard: GuardSet) -> tuple[dict[str, Any], Records]:
@@ -130,7 +153,7 @@ def read_edge(path: Path | str) -> EdgeModel:
     Raises `ModelNotFound`, `ModelCorrupt`, `ModelFormat`, `WrongKind`, or `ProgramMissing` for a plain checkpoint.
     """
     path = Path(path)
-    manifest, records, digest = _read(path, "edge", ("program", "guard"))
+    manifest, records, digest = _read(path, "edge", ("program", "guard", "rates"))
     try:
         program = from_records(manifest.program, records["program"])
         guard = _guard(records["guard"], program, len(manifest.labels))
@@ -142,7 +165,18 @@ def read_edge(path: Path | str) -> EdgeModel:
         raise ModelCorrupt(path, f"{program.classes} logits for {len(manifest.labels)} labels")
     if [e.features_id for e in manifest.encoders] != [program.features_id]:
         raise ModelCorrupt(path, "its features_id is not that of its head and encoder")
-    return EdgeModel(path, digest, manifest, program, guard)
+    encoder = manifest.encoders[0]
+    if tuple(encoder.shape) != program.code_shape:
+        raise ModelCorrupt(path, f"its encoder emits {program.code_shape}, its manifest says {tuple(encoder.shape)}")
+    table = _tables(path, manifest, records.get("rates", {})).get(encoder.name)
+    return EdgeModel(path, digest, manifest, program, guard, table)
+
+
+def read_rates(path: Path | str, kind: str) -> dict[str, RateTable]:
+    """The rate tables in a model file of `kind` ("edge" or "cloud"), by the names of their encoders."""
+    path = Path(path)
+    manifest, records, _ = _read(path, kind, ("rates",))
+    return _tables(path, manifest, records.get("rates", {}))
 
 
 def read_manifest(path: Path | str, kind: str) -> Manifest:
@@ -165,6 +199,8 @@ def _read(path: Path, kind: str, wanted: tuple[str, ...]) -> tuple[Manifest, dic
                 manifest = _manifest(path, text, kind)
                 records = {}
                 for name in wanted:
+                    if name in OPTIONAL and f"{name}.safetensors" not in manifest.records:
+                        continue
                     blob = _record(archive, f"{root}/extra/{name}.safetensors", MAX_RECORD_BYTES)
                     if hashlib.sha256(blob).hexdigest() != manifest.records.get(f"{name}.safetensors"):
                         raise ModelCorrupt(path, f"record '{name}' has another hash than the manifest says")
@@ -219,6 +255,19 @@ def _manifest(path: Path, text: bytes, kind: str) -> Manifest:
     if not (0.0 < manifest.temperature < 1e6 and 0.0 <= manifest.threshold <= 1.0):
         raise ModelCorrupt(path, f"temperature {manifest.temperature}, threshold {manifest.threshold}")
     return manifest
+
+
+def _tables(path: Path, manifest: Manifest, tensors: Mapping[str, NDArray[Any]]) -> dict[str, RateTable]:
+    tables = {}
+    for info in manifest.encoders:
+        if info.rates:
+            prefix = f"{info.name}."
+            own = {name[len(prefix) :]: array for name, array in tensors.items() if name.startswith(prefix)}
+            try:
+                tables[info.name] = rates.from_records(tuple(info.shape), info.rates, own)
+            except ModelError as exc:
+                raise ModelCorrupt(path, f"the rate table of '{info.name:.20}': {exc}") from exc
+    return tables
 
 
 def _guard(tensors: dict[str, NDArray[Any]], program: Program, classes: int) -> GuardSet:

@@ -16,8 +16,9 @@ the leading ones.
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,6 +152,26 @@ def from_records(shape: Shape, kind: str, records: Mapping[str, NDArray[Any]]) -
         bias, weights = (np.require(records[name], None, ("C", "A")) for name in ("bias", "weights"))
         return linear(shape, table, bias, weights)
     return tables(shape, kind, table)
+
+
+def plain_id(features_id: str) -> bytes:
+    """Four bytes that name an encoder's spikes (its `features_id`, hex) in a codec without a table."""
+    return bytes.fromhex(features_id)[:4]
+
+
+def coded_id(features_id: str, table: RateTable) -> bytes:
+    """Four bytes that name the same spikes in any codec, coded with this very table."""
+    digest = hashlib.sha256(bytes.fromhex(features_id) + table.kind.encode())
+    for name, array in sorted(to_records(table).items()):
+        digest.update(f"{name}{array.shape}".encode() + array.tobytes())
+    return digest.digest()[:4]
+
+
+def agreed(features_id: str, table: RateTable | None, read: Container[bytes]) -> tuple[bytes, RateTable | None]:
+    """How spikes go to a receiver that reads the names `read`: under which name, and coded with which table."""
+    if table is not None and (name := coded_id(features_id, table)) in read:
+        return name, table
+    return plain_id(features_id), None
 
 
 def _check_code(shape: Shape) -> None:

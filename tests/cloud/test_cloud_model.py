@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from ecc_cloud.model import CloudModel
+from ecc_cloud.model import CloudModel, Encoder
 from ecc_model.errors import ModelCorrupt, ModelError, ModelNotFound, ProgramMissing, WrongKind
 from ecc_model.modelfile import EncoderInfo, add_records, read_manifest
 from ecc_model.nets.checkpoint import load_cloud, save_cloud
@@ -67,7 +67,7 @@ def test_a_manifest_that_does_not_fit_its_network_is_refused(
 
 def test_encoders_of_several_devices_can_be_read_at_once(models: TinyModels, tmp_path: Path) -> None:
     model = CloudModel(lying(models, tmp_path, encoders=[encoder("01" * 32), encoder("02" * 32, (2, 4, 6, 6))]))
-    assert model.encoders == {b"\1\1\1\1": (2, 4, 4, 4), b"\2\2\2\2": (2, 4, 6, 6)}
+    assert model.encoders == {b"\1\1\1\1": Encoder((2, 4, 4, 4), None), b"\2\2\2\2": Encoder((2, 4, 6, 6), None)}
 
 
 def test_networks_that_answer_nan_are_refused_at_start(models: TinyModels, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -22,13 +23,15 @@ from ecc_cloud.model import CloudModel
 from ecc_cloud.worker import Worker
 from ecc_model.bits import Spikes
 from ecc_model.frames import fit
-from ecc_model.modelfile import labels_id
+from ecc_model.modelfile import labels_id, read_edge
 from ecc_model.nets.checkpoint import load_cloud, save_cloud
 from ecc_model.nets.cloud import CloudNet
 from ecc_model.nets.neuron import Lif
 from ecc_model.nets.vgg import to_unit
+from ecc_model.rates import coded_id, plain_id
 from support.asker import PATIENCE_S, Asker, StartWorker, features_request, frame_request
-from support.models import DIGITS, TinyModels
+from support.models import DIGITS, TinyModels, write_tiny_models
+from support.rate_tables import sample
 
 
 @pytest.fixture
@@ -113,6 +116,24 @@ def test_a_worker_without_a_teacher_refuses_frames_and_answers_features(
     reply = asker.ask("frame", frame_request(9, np.zeros((16, 16, 1), np.uint8)))
     assert refused(reply) == (9, "unknown-features", "frames; this worker has no teacher for them, send features")
     assert asker.ask("features", features_request(10, spikes, models.program.features_id)).refusal == 0
+
+
+def test_spikes_in_the_rate_table_are_answered_under_its_name_alone(
+    tmp_path: Path, broker: MemoryBroker, start_worker: StartWorker, asker: Asker
+) -> None:
+    rated = write_tiny_models(tmp_path, rates="channel")
+    model = read_edge(rated.edge)
+    plain, coded = plain_id(model.program.features_id), coded_id(model.program.features_id, model.rates)
+    spikes = sample(model.rates, seed=3)[0]
+    start_worker(CloudModel(rated.cloud))
+    with closing(Asker(MemoryLink(broker, "robot-2"), "robot-2")) as late:
+        assert late.await_labels().features == (plain, coded)
+    packed = bytes([codec.RATES]) + model.rates.encode(spikes)
+    expected = asker.ask("features", features_request(1, spikes, model.program.features_id)).logits
+    assert asker.ask("features", FeaturesRequest(2, coded, 2, 0, packed)).logits == expected
+    assert asker.ask("features", FeaturesRequest(3, coded, 2, 0, codec.encode_spikes(spikes))).logits == expected
+    text = "codec 3 needs the rate table of the sender's model; use the cloud.pt and vgg9.pt made together"
+    assert refused(asker.ask("features", FeaturesRequest(4, plain, 2, 0, packed))) == (4, "bad-request", text)
 
 
 def test_the_same_request_gets_the_same_bits_every_time(

@@ -19,23 +19,29 @@ import numpy as np
 import pytest
 import torch
 
-from ecc_model import modelfile, safetensors
+from ecc_model import modelfile, rates, safetensors
 from ecc_model.bits import packed_size
 from ecc_model.errors import ModelCorrupt, ModelError, ModelFormat, ModelNotFound, ProgramMissing, WrongKind
 from ecc_model.modelfile import EdgeModel, labels_id, read_edge, read_manifest
 from ecc_model.nets.checkpoint import load_edge, save_edge
 from ecc_model.nets.neuron import Lif
 from ecc_model.program import to_records
+from ecc_model.rates import coded_id
 from support.models import DIGITS, TinyModels, write_tiny_models
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
-    return write_tiny_models(Path(tmp_path_factory.mktemp("models")), threshold=0.25)
+    return write_tiny_models(Path(tmp_path_factory.mktemp("models")), threshold=0.25, rates="channel+step")
+
+
+def rates_of(model: EdgeModel) -> dict[str, Any]:
+    """The rate table, as its file has it."""
+    return {} if model.rates is None else rates.to_records(model.rates)
 
 
 def same(model: EdgeModel, other: EdgeModel) -> bool:
-    """Whether two models decide alike: manifest, program and guard set."""
+    """Whether two models decide and code alike: manifest, program, guard set, rate table."""
     (spec, tensors), (other_spec, other_tensors) = to_records(model.program), to_records(other.program)
     return (
         model.manifest == other.manifest
@@ -46,6 +52,7 @@ def same(model: EdgeModel, other: EdgeModel) -> bool:
             np.array_equal(getattr(model.guard, name), getattr(other.guard, name))
             for name in ("bits", "labels", "judge")
         )
+        and all(np.array_equal(array, rates_of(other)[name]) for name, array in rates_of(model).items())
     )
 
 
@@ -64,6 +71,18 @@ def test_an_edge_model_is_read_as_it_was_written(models: TinyModels) -> None:
     assert model.guard.bits.shape[1] == packed_size(model.program.split_shape)
     assert sorted(set(model.guard.labels.tolist())) == [0, 1, 2, 3, 4, 5]
     assert sorted(set(model.guard.judge.tolist())) == [0, 1]
+
+
+def test_edge_and_cloud_hold_the_same_rate_table(models: TinyModels, tmp_path: Path) -> None:
+    table = read_edge(models.edge).rates
+    other = modelfile.read_rates(models.cloud, "cloud")["bottleneck"]
+    assert table is not None
+    assert (table.kind, table.shape) == (other.kind, other.shape) == ("channel+step", models.program.code_shape)
+    assert coded_id(models.program.features_id, table) == coded_id(models.program.features_id, other)
+    without = write_tiny_models(tmp_path)
+    assert read_edge(without.edge).rates is None
+    assert modelfile.read_rates(without.cloud, "cloud") == {}
+    assert without.program.features_id == models.program.features_id
 
 
 def test_torch_opens_model_files_with_weights_only(models: TinyModels) -> None:
@@ -309,6 +328,26 @@ LIES: dict[str, tuple[Change, type[ModelError], str]] = {
         guard_with("bits", lambda b: b.astype(np.int16)),
         ModelCorrupt,
         "guard rows of (32,) bytes, 32 fit the split point",
+    ),
+    "rate of nothing": (
+        record_with("rates", lambda t: t.update({"bottleneck.table": t["bottleneck.table"] * 0})),
+        ModelCorrupt,
+        "the rate table of 'bottleneck': rates are int32 from 1 to 65535",
+    ),
+    "too few rates": (
+        record_with("rates", lambda t: t.update({"bottleneck.table": t["bottleneck.table"][1:]})),
+        ModelCorrupt,
+        "the rate table of 'bottleneck': (15,) rates of kind channel+step for a code of shape (2, 4, 4, 4)",
+    ),
+    "no rates": (
+        lambda r: r.pop("rates.safetensors"),
+        ModelCorrupt,
+        "its ZIP directory is damaged: ",
+    ),
+    "rates of another encoder": (
+        record_with("rates", lambda t: t.update({"other.table": t.pop("bottleneck.table")})),
+        ModelCorrupt,
+        "the rate table of 'bottleneck': rates of kind 'channel+step' with the records []",
     ),
     "fewer guard labels": (
         guard_with("labels", lambda n: n[1:]),

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ecc_model import bits
+from ecc_model.frames import Pixels
 from ecc_model.modelfile import EncoderInfo, GuardSet
 from ecc_model.nets.ann import AnnConfig
 from ecc_model.nets.checkpoint import ENCODER_NAME, save_cloud, save_edge
@@ -17,6 +18,8 @@ from ecc_model.nets.neuron import Lif
 from ecc_model.nets.quantize import compile_network
 from ecc_model.nets.vgg import SpikingVgg9, VggConfig
 from ecc_model.program import Program
+from ecc_tools.bottleneck import encode
+from ecc_tools.rate_fitting import fit_kind
 
 DIGITS = tuple("0123456789")
 CONFIG = VggConfig(steps=2, channels=1, height=16, width_px=16, width=0.06, classes=6, split=2, code_channels=4)
@@ -70,6 +73,12 @@ def class_rows(program: Program, labels: list[int], seed: int) -> list[bytes]:
     return rows
 
 
+def noise(program: Program) -> Pixels:
+    """Frames of noise (40, H, W, C) for a rate table."""
+    spec = program.input
+    return np.random.default_rng(5).integers(0, 256, (40, spec.height, spec.width, spec.channels), np.uint8)
+
+
 def tiny_guard(program: Program, classes: int, rows: int, seed: int) -> GuardSet:
     """Rows of `class_rows` for every class in turn; the first quarter is replayed, the rest judges."""
     labels = [index % classes for index in range(rows)]
@@ -79,11 +88,18 @@ def tiny_guard(program: Program, classes: int, rows: int, seed: int) -> GuardSet
 
 
 def write_tiny_models(
-    folder: Path, *, seed: int = 0, threshold: float = 0.5, config: VggConfig = CONFIG, learnable: bool = False
+    folder: Path,
+    *,
+    seed: int = 0,
+    threshold: float = 0.5,
+    config: VggConfig = CONFIG,
+    learnable: bool = False,
+    rates: str = "",
 ) -> TinyModels:
     """`vgg9.pt` and `cloud.pt` in `folder`. threshold 0 sends everything up, 1 nothing.
 
-    learnable: the exit knows the patterns of `class_rows`, and the guard set is large enough for the gate.
+    learnable: the exit knows the patterns of `class_rows`, and the guard set is large enough for the gate. rates: the
+    kind of the rate table in both files; "" for none.
     """
     net = lively_network(config, seed)
     program = compile_network(net)
@@ -93,6 +109,7 @@ def write_tiny_models(
     guard_rows = 288 if learnable else 24
     edge, cloud = folder / "vgg9.pt", folder / "cloud.pt"
     guard = tiny_guard(program, config.classes, guard_rows, seed)
+    table = fit_kind(encode(program, noise(program)), rates) if rates else None
     save_edge(
         edge,
         net,
@@ -102,6 +119,7 @@ def write_tiny_models(
         temperature=1.0,
         threshold=threshold,
         provenance={"made-by": "tests"},
+        rates=table,
     )
     torch.manual_seed(seed + 1)
     cloud_net = CloudNet(
@@ -126,5 +144,6 @@ def write_tiny_models(
         encoders=[EncoderInfo(ENCODER_NAME, program.features_id, list(program.code_shape))],
         frame=[frame.steps, frame.channels, frame.height, frame.width],
         provenance={"made-by": "tests"},
+        rates={} if table is None else {ENCODER_NAME: table},
     )
     return TinyModels(edge, cloud, program)

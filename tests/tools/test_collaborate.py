@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ecc_broker.codec import encode_pixels, encode_spikes
-from ecc_cloud.model import CloudModel
+from ecc_cloud.model import CloudModel, Encoder
 from ecc_device.engines import NumpyEngine
 from ecc_device.evidence import Evidence, Known
 from ecc_device.filters import FILTERS, filter_threshold, make_filter
@@ -83,7 +83,7 @@ class Moody:
     def __init__(self, models):
         self.labels, self.reads_frames = DIGITS, True
         self.frame = models.program.input
-        self.encoders = {bytes.fromhex(models.program.features_id)[:4]: models.program.code_shape}
+        self.encoders = {bytes.fromhex(models.program.features_id)[:4]: Encoder(models.program.code_shape, None)}
         self.sent = []
 
     def features(self, batch):

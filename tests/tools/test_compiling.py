@@ -66,7 +66,7 @@ def test_a_large_validation_part_leaves_as_many_judges_of_each_class():
 def test_rounding_to_half_is_what_a_file_with_halves_brings_back(tmp_path):
     net = lively_network(CONFIG, 0)
     names = tuple("abcdef")
-    program = write_model(tmp_path / "half.pt", net, FRAMES, LABELS, names, {}, half=True)
+    program, _ = write_model(tmp_path / "half.pt", net, FRAMES, LABELS, names, {}, half=True)
     write_model(tmp_path / "whole.pt", net, FRAMES, LABELS, names, {})
     stored = torch.load(tmp_path / "half.pt", weights_only=True)
     assert stored["head.0.conv.weight"].dtype == torch.float16

@@ -96,7 +96,7 @@ def assemble(
     }
     told = stage("integer program")
     out.mkdir(parents=True, exist_ok=True)
-    program = write_model(
+    program, table = write_model(
         out / EDGE_FILE,
         net,
         own.frames,
@@ -104,12 +104,13 @@ def assemble(
         known,
         provenance,
         augmentation=augmentation.name,
+        sent=choose.frames,
         half=half,
     )
     told(1.0)
     told = stage("tail on the integer encoder's spikes")
     tune_cloud(program, cloud, learn, augmentation, config.tune, config.seed, told, copies=config.copies)
-    write_cloud(out / CLOUD_FILE, cloud, program, choose, names, provenance, half=half)
+    write_cloud(out / CLOUD_FILE, cloud, program, table, choose, names, provenance, half=half)
     with torch.inference_mode():
         images = torch.from_numpy(choose.frames)
         teacher_logits = torch.cat([cloud.frames(to_unit(chunk)) for chunk in torch.split(images, CHUNK)]).numpy()

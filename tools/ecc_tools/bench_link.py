@@ -59,7 +59,7 @@ def bench_link(model: Path, requests: int, told: Callable[[float], None]) -> dic
         link = MqttLink(broker.url, DEVICE)
         stack.callback(link.close)
         store = stack.enter_context(Store.open(folder / "state"))
-        offload = Offload(link, store, SystemClock(), Health(), engine, site=SITE, device=DEVICE, send="features")
+        offload = Offload(link, store, SystemClock(), Health(), engine, None, site=SITE, device=DEVICE, send="features")
         stack.callback(offload.close)
         link.start()
         if not offload.wait_ready(WAIT_S):

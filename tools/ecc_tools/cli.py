@@ -115,7 +115,7 @@ def compile_(
 
     frames, labels, names = load_validation(data)
     net = load_plain(checkpoint, frames.shape[1:], steps)
-    program = write_model(out, net, frames, labels, names, {"made-by": "ecc-tools compile", "from": checkpoint.name})
+    program, _ = write_model(out, net, frames, labels, names, {"made-by": "ecc-tools compile", "from": checkpoint.name})
     agreement = compare(net, program, frames, labels)
     if as_json:
         console.print_json({"model": str(out), "features_id": program.features_id} | vars(agreement))

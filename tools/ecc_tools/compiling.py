@@ -27,10 +27,12 @@ from ecc_model.nets.quantize import compile_network
 from ecc_model.nets.vgg import HIDDEN, STAGES, SpikingVgg9, VggConfig, to_unit
 from ecc_model.numerics import normalized_entropy, softmax
 from ecc_model.program import Program
+from ecc_model.rates import RateTable
 from ecc_tools.augmentation import Augmentation
 from ecc_tools.batched import BatchedProgram, in_chunks
-from ecc_tools.bottleneck import features_temperature
+from ecc_tools.bottleneck import encode, features_temperature
 from ecc_tools.data.parts import Part
+from ecc_tools.rate_fitting import fit_rates
 from ecc_tools.training import seeded
 
 REPLAY_PER_CLASS = 8  # validation frames of each class that an update replays
@@ -67,12 +69,14 @@ def write_model(
     provenance: dict[str, str],
     *,
     augmentation: str = "digits",
+    sent: Pixels | None = None,
     half: bool = False,
-) -> Program:
+) -> tuple[Program, RateTable]:
     """Compile `net`, calibrate it and choose its guard set on validation frames (N, H, W, C), and write `path`.
 
-    `augmentation` makes the further views of a frame; `half` stores torch's weights in 16 bits: the program is that of
-    the rounded weights.
+    Returns the program and its encoder's rate table, which `write_cloud` needs too; the rates are those of the frames
+    `sent`, where others than these go up. `augmentation` makes the further views of a frame; `half` stores torch's
+    weights in 16 bits: the program is that of the rounded weights.
     """
     if labels.min() < 0 or labels.max() >= net.config.classes or len(names) != net.config.classes:
         raise CompileError(
@@ -85,6 +89,7 @@ def write_model(
     views = Augmentation(augmentation)
     guard = choose_guard(program, frames, labels, views)
     temperature, threshold = calibrate(program, frames, labels, views)
+    table = fit_rates(encode(program, frames if sent is None else sent))
     save_edge(
         path,
         net,
@@ -94,22 +99,27 @@ def write_model(
         temperature=temperature,
         threshold=threshold,
         provenance=provenance,
+        rates=table,
         half=half,
     )
-    return program
+    return program, table
 
 
 def write_cloud(
     path: Path,
     cloud: CloudNet,
     program: Program,
+    table: RateTable,
     validation: Part,
     names: Sequence[str],
     provenance: dict[str, str],
     *,
     half: bool = False,
 ) -> None:
-    """Write the worker's model for the edge program whose spikes it reads; temperature by validation frames."""
+    """Write the worker's model for the edge program whose spikes it reads; temperature by validation frames.
+
+    `table` is the one in the edge model's file.
+    """
     if half:
         round_to_half(cloud)
     frame = program.input
@@ -121,6 +131,7 @@ def write_cloud(
         encoders=[EncoderInfo(ENCODER_NAME, program.features_id, list(program.code_shape))],
         frame=[frame.steps, frame.channels, frame.height, frame.width],
         provenance=provenance,
+        rates={ENCODER_NAME: table},
         half=half,
     )
 

@@ -74,10 +74,11 @@ def set_up(folder: Path, seed: int, stage: Stage) -> DemoModels:
     provenance = {"data": "scikit-learn digits", "seed": str(seed), "made-by": "ecc-tools demo-train"}
     choose = parts["validation"].of(range(KNOWN))
     edge_path, cloud_path = folder / "vgg9.pt", folder / "cloud.pt"
-    program = write_model(edge_path, net, choose.frames, choose.labels, NAMES[:KNOWN], provenance)
+    sent = parts["validation"].frames
+    program, table = write_model(edge_path, net, choose.frames, choose.labels, NAMES[:KNOWN], provenance, sent=sent)
     told = stage("tail on the integer encoder's spikes")
     tune_cloud(program, cloud, parts["train"], augmentation, TUNE, seed, told, copies=COPIES)
-    write_cloud(cloud_path, cloud, program, parts["validation"], NAMES, provenance)
+    write_cloud(cloud_path, cloud, program, table, parts["validation"], NAMES, provenance)
     streams = {name: folder / f"{name}.npz" for name in ("first", "second")}
     for name, path in streams.items():
         times = np.arange(len(parts[name].labels)) / RATE_HZ

@@ -127,6 +127,7 @@ def make_candidate(
         temperature=taught.temperature,
         threshold=taught.threshold,
         provenance=learnt_provenance(model, job),
+        rates=model.rates,
     )
     candidate = read_edge(path)
     probe = exit_logits(candidate.program, probe_rows(candidate.guard))

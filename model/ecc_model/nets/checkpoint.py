@@ -8,6 +8,7 @@ import os
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
@@ -23,11 +24,13 @@ from ecc_model.modelfile import (
     add_records,
     edge_records,
     read_manifest,
+    with_rates,
 )
 from ecc_model.nets.cloud import CloudConfig, CloudNet
 from ecc_model.nets.neuron import Neuron
 from ecc_model.nets.vgg import SpikingVgg9, VggConfig
 from ecc_model.program import Program
+from ecc_model.rates import RateTable
 
 ENCODER_NAME = "bottleneck"
 CLOUD_FORMAT = 1  # there is no program in a worker's file
@@ -56,15 +59,19 @@ def save_edge(
     temperature: float,
     threshold: float,
     provenance: dict[str, str],
+    rates: RateTable | None = None,
     half: bool = False,
 ) -> None:
     """Write an edge model atomically: float weights for torch, integer program and guard set for the device.
 
-    `half` stores matrices of weights in 16 bits; they come back as what `round_to_half` makes of them.
+    `rates` are those of the encoder's spikes. `half` stores matrices of weights in 16 bits; they come back as what
+    `round_to_half` makes of them.
 
     `ModelError` when it cannot be written.
     """
     spec, records = edge_records(program, guard)
+    encoder = EncoderInfo(ENCODER_NAME, program.features_id, list(program.code_shape))
+    encoders, tables = with_rates([encoder], {} if rates is None else {ENCODER_NAME: rates})
     frame = program.input
     manifest = Manifest(
         format=program.format,
@@ -72,13 +79,13 @@ def save_edge(
         labels=list(labels),
         temperature=temperature,
         threshold=threshold,
-        encoders=[EncoderInfo(ENCODER_NAME, program.features_id, list(program.code_shape))],
+        encoders=encoders,
         frame=[frame.steps, frame.channels, frame.height, frame.width],
         network=msgspec.to_builtins(net.config),
         program=spec,
         provenance=provenance,
     )
-    _save(path, net, manifest, records, half)
+    _save(path, net, manifest, {**records, "rates": tables} if tables else records, half)
 
 
 def save_cloud(
@@ -90,20 +97,25 @@ def save_cloud(
     encoders: Sequence[EncoderInfo],
     frame: Sequence[int],
     provenance: dict[str, str],
+    rates: Mapping[str, RateTable] = MappingProxyType({}),
     half: bool = False,
 ) -> None:
-    """Write the worker's model: decoder, tail, teacher, and which features it can read. Errors: see `save_edge`."""
+    """Write the worker's model: decoder, tail, teacher, and which features it can read. Errors: see `save_edge`.
+
+    `rates` are the encoders' rate tables, by the encoders' names.
+    """
+    infos, tables = with_rates(encoders, rates)
     manifest = Manifest(
         format=CLOUD_FORMAT,
         kind="cloud",
         labels=list(labels),
         temperature=temperature,
-        encoders=list(encoders),
+        encoders=infos,
         frame=list(frame),
         network=msgspec.to_builtins(net.config),
         provenance=provenance,
     )
-    _save(path, net, manifest, {}, half)
+    _save(path, net, manifest, {"rates": tables} if tables else {}, half)
 
 
 def round_to_half(net: nn.Module) -> None:

@@ -19,6 +19,7 @@ from ecc_device.engines import NumpyEngine
 from ecc_device.results import make_answer
 from ecc_model.frames import Pixels, fit
 from ecc_model.modelfile import EdgeModel
+from ecc_model.rates import agreed
 from ecc_tools.collaborate.observe import CloudSide, Flags, Numbers, Observed
 from ecc_tools.energy import CONSTANTS, link_ms
 
@@ -83,6 +84,7 @@ def measure(model: EdgeModel, cloud: CloudModel, frames: Pixels) -> dict[str, Ti
     shown = [fit(frame, model.program.input) for frame in frames[: TIMED_FRAMES + WARM_UP]]
     splits = [engine.head(frame) for frame in shown]
     codes = [engine.encode(split) for split in splits]
+    _, table = agreed(model.program.features_id, model.rates, cloud.encoders)
 
     def answer(index: int) -> object:
         logits = engine.exit(engine.head(shown[index])).tolist()
@@ -90,7 +92,7 @@ def measure(model: EdgeModel, cloud: CloudModel, frames: Pixels) -> dict[str, Ti
 
     timings = {
         "edge": _timed(answer, len(shown)),
-        "encoder": _timed(lambda index: encode_spikes(engine.encode(splits[index])), len(shown)),
+        "encoder": _timed(lambda index: encode_spikes(engine.encode(splits[index]), table), len(shown)),
         "cloud features": _timed(lambda index: cloud.features([codes[index]]), len(shown)),
     }
     if cloud.reads_frames:

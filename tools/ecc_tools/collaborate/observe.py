@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecc_broker.codec import LOGIT_BYTES, encode_pixels, encode_spikes
-from ecc_cloud.model import PREFIX_BYTES, CloudModel, Logits
+from ecc_cloud.model import CloudModel, Logits
 from ecc_device.engines import NumpyEngine
 from ecc_device.evidence import Evidence, Known
 from ecc_device.filters import FILTERS, Filter, filter_threshold, make_filter
@@ -18,6 +18,7 @@ from ecc_model.bits import Spikes
 from ecc_model.errors import IncompatibleFeatures, SourceError
 from ecc_model.frames import Pixels, fit
 from ecc_model.modelfile import EdgeModel
+from ecc_model.rates import agreed, plain_id
 from ecc_tools.batched import CHUNK, BatchedProgram, in_chunks
 from ecc_tools.collaborate.operations import dense_macs, sections_mj
 from ecc_tools.energy import CONSTANTS, energy_mj, link_mj
@@ -91,7 +92,7 @@ def check_pair(model: EdgeModel, cloud: CloudModel, send: str) -> None:
         raise SourceError(f"nothing is sent as '{send:.40}'; choose one of: {', '.join(SENDS)}")
     if send == "frames" and not cloud.reads_frames:
         raise SourceError(f"{cloud.path}: this cloud has no teacher for frames; send features")
-    prefix = bytes.fromhex(model.program.features_id)[:PREFIX_BYTES]
+    prefix = plain_id(model.program.features_id)
     if send == "features" and prefix not in cloud.encoders:
         raise IncompatibleFeatures(prefix.hex(), [known.hex() for known in cloud.encoders])
 
@@ -132,7 +133,8 @@ def ask_cloud(
     """The cloud's answers to the edge's codes, or to the frames as the edge's size has them. Errors: `check_pair`."""
     check_pair(model, cloud, send)
     if send == "features":
-        sizes = [len(encode_spikes(code)) for code in edge.codes]
+        _, table = agreed(model.program.features_id, model.rates, cloud.encoders)
+        sizes = [len(encode_spikes(code, table)) for code in edge.codes]
 
         def run(rows: slice) -> Logits:
             return cloud.features(list(edge.codes[rows]))
