@@ -34,7 +34,7 @@ from ecc_broker.outbox import Outgoing
 KEEPALIVE_S = 15
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 3.0  # for each of the broker's first answers
-PACKET_OVERHEAD = 16  # bytes of a QoS 1 PUBLISH with an expiry, beside topic and payload
+PACKET_OVERHEAD = 19  # bytes of a QoS 1 PUBLISH with an expiry and an alias, beside topic and payload
 
 _TICK_MS = 1000  # how often paho looks at its keepalive when nothing happens
 # what paho's readers raise on bytes that are not MQTT
@@ -68,6 +68,8 @@ class Session:
         self._url = options.address.url
         self._wake = wake
         self._happened: list[Happening] = []
+        self._aliases: dict[str, int] = {}  # of topics that this connection has named
+        self._alias_room = 0  # until the broker has said how many it keeps
         self._end: Lost | None = None
         self._answers_due: dict[int, float] = {0: time.monotonic() + ANSWER_TIMEOUT_S}  # by mid; 0 is CONNACK
         self._client = self._new_client(options)
@@ -78,14 +80,22 @@ class Session:
             raise
 
     def publish(self, outgoing: Outgoing) -> int:
-        """Hand one message to paho; its number, which comes back in `Sent`."""
-        properties = None
-        left = outgoing.seconds_left
-        if self.version == MQTTv5 and left is not None:
+        """Hand one message to paho; its number, which comes back in `Sent`.
+
+        On MQTT 5 a topic travels once for each connection where the broker has room for an alias; after that two
+        bytes name it. What is retained is seldom sent, and takes no room.
+        """
+        topic, properties = outgoing.topic, None
+        if self.version == MQTTv5:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-            properties.MessageExpiryInterval = max(1, math.ceil(left))
+            if (left := outgoing.seconds_left) is not None:
+                properties.MessageExpiryInterval = max(1, math.ceil(left))
+            if topic in self._aliases:
+                topic, properties.TopicAlias = "", self._aliases[topic]
+            elif not outgoing.retain and len(self._aliases) < self._alias_room:
+                self._aliases[topic] = properties.TopicAlias = len(self._aliases) + 1
         return self._client.publish(
-            outgoing.topic, outgoing.payload, qos=outgoing.qos, retain=outgoing.retain, properties=properties
+            topic, outgoing.payload, qos=outgoing.qos, retain=outgoing.retain, properties=properties
         ).mid
 
     def subscribe(self, filters: list[str]) -> int:
@@ -207,6 +217,7 @@ class Session:
     def _on_connect(self, _client: Client, _data: Any, _flags: Any, reason: ReasonCode, properties: Any) -> None:
         del self._answers_due[0]
         if not reason.is_failure:
+            self._alias_room = getattr(properties, "TopicAliasMaximum", 0)
             limits = (getattr(properties, name, None) for name in ("MaximumPacketSize", "ReceiveMaximum"))
             self._happened.append(Opened(*limits))
             return
