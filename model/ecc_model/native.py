@@ -21,7 +21,8 @@ FILE = Path(__file__).with_name("_native.abi3.so")
 _log = logging.getLogger("ecc_model")
 
 # name -> arguments; all return 0 or a negative error number
-_POINTER, _SIZE = ctypes.c_void_p, ctypes.c_size_t
+_POINTER, _SIZE, _UINT32 = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint32
+_RUN = (_POINTER, _SIZE, _POINTER, _SIZE, ctypes.c_int, ctypes.c_int, _POINTER, _SIZE)
 _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "ecc_native_abi": (),
     "ecc_range_encode": (_POINTER, _POINTER, _POINTER, _SIZE, _POINTER),
@@ -29,7 +30,9 @@ _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "ecc_events_isa": (ctypes.c_int, _POINTER),
     "ecc_events_measure": (_POINTER, _POINTER),
     "ecc_events_load": (_POINTER, _POINTER, _SIZE),
-    "ecc_events_run": (_POINTER, _SIZE, _POINTER, _SIZE, ctypes.c_int, ctypes.c_int, _POINTER, _SIZE),
+    "ecc_events_run": _RUN,
+    "ecc_events_profile": (*_RUN, _POINTER, _SIZE),
+    "ecc_events_limit": (ctypes.c_int, _POINTER, _SIZE, _UINT32, _POINTER, _SIZE, _UINT32, _UINT32, _POINTER),
 }
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -16,25 +14,23 @@ from ecc_model.nets.quantize import compile_network, compile_section, fold, quan
 from ecc_model.nets.vgg import SpikingConv, VggConfig
 from ecc_model.program import INT32_MAX, Conv, Readout
 from support import vectors
+from support.golden_vectors import FOLDER, Golden, load, save
 from support.models import CONFIG, lively_network
-
-FOLDER = Path(__file__).parents[1] / "golden" / "program"
-
 
 # ---- golden vectors ----
 
 
 @pytest.fixture(params=vectors.CASES, ids=lambda case: case.name)
-def stored(request: pytest.FixtureRequest) -> vectors.Golden:
+def stored(request: pytest.FixtureRequest) -> Golden:
     path = FOLDER / f"{request.param.name}.npz"
     if request.config.getoption("--regenerate-golden"):
-        vectors.save(vectors.make(request.param), path)
+        save(vectors.make(request.param), path)
     assert path.exists(), f"{path} is missing; make it with: pytest --regenerate-golden"
     assert path.stat().st_size < 100_000
-    return vectors.load(path)
+    return load(path)
 
 
-def test_the_reference_replays_every_spike_and_membrane(stored: vectors.Golden) -> None:
+def test_the_reference_replays_every_spike_and_membrane(stored: Golden) -> None:
     program = stored.program
     pixels = reference.frame_input(stored.frame, program.steps)
     split, head = reference.run(program.head, pixels)
@@ -52,7 +48,7 @@ def test_the_reference_replays_every_spike_and_membrane(stored: vectors.Golden) 
 
 
 @pytest.mark.parametrize("engine", [NumpyEngine, ReferenceEngine])
-def test_engines_replay_spikes_and_logits(stored: vectors.Golden, engine: type[NumpyEngine]) -> None:
+def test_engines_replay_spikes_and_logits(stored: Golden, engine: type[NumpyEngine]) -> None:
     running = engine(stored.program)
     split = running.head(stored.frame)
     np.testing.assert_array_equal(split, stored.vectors[f"head.{len(stored.program.head) - 1}.spikes"])
@@ -61,19 +57,19 @@ def test_engines_replay_spikes_and_logits(stored: vectors.Golden, engine: type[N
     assert running.exit(split).tobytes() == stored.vectors["exit.logits"].astype("<f4").tobytes()
 
 
-def test_torch_in_float64_still_gives_the_stored_vectors(stored: vectors.Golden) -> None:
+def test_torch_in_float64_still_gives_the_stored_vectors(stored: Golden) -> None:
     fresh = vectors.vectors(stored.program, stored.frame)
     assert fresh.keys() == stored.vectors.keys()
     for name, vector in fresh.items():
         np.testing.assert_array_equal(vector, stored.vectors[name], err_msg=name)
 
 
-def test_the_id_of_stored_features_never_changes(stored: vectors.Golden) -> None:
+def test_the_id_of_stored_features_never_changes(stored: Golden) -> None:
     # devices and workers of different versions find each other by it
     assert stored.program.features_id == stored.features_id
 
 
-def test_every_layer_of_the_golden_networks_fires_sometimes(stored: vectors.Golden) -> None:
+def test_every_layer_of_the_golden_networks_fires_sometimes(stored: Golden) -> None:
     for name, vector in stored.vectors.items():
         if name.endswith("spikes"):
             assert 0 < vector.mean() < 1, name

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ecc_model.frames import FrameSpec
-from ecc_model.layers import HALF_LEAK, LEAK_ONE
+from ecc_model.layers import HALF_LEAK, LEAK_ONE, tap_sizes
 from ecc_model.program import (
+    AnyLayer,
     AveragePool,
     Conv,
     Currents,
     Layer,
     Linear,
     MaxPool,
+    Probe,
     Program,
     Readout,
     Residual,
+    Shape,
+    Tap,
     section_shape,
 )
 
@@ -84,6 +90,17 @@ def readout(rng: np.random.Generator, inputs: int, classes: int) -> Readout:
     return Readout(weight, bias, rng.uniform(0.001, 0.1, classes).astype(np.float32))
 
 
+def probe(
+    rng: np.random.Generator, layers: Sequence[AnyLayer], shape: Shape, taps: Sequence[Tap], classes: int
+) -> Probe:
+    """A classifier on counts behind some of the `layers`, on spikes of `shape`."""
+    shapes = [section_shape(layers[:after], shape) for after in range(len(layers) + 1)]
+    inputs = sum(tap_sizes(taps, shapes))
+    weight = rng.integers(-(2**15), 2**15, (classes, inputs), np.int16)
+    bias = rng.integers(-(2**20), 2**20, classes, np.int32)
+    return Probe(tuple(taps), weight, bias, rng.uniform(1e-6, 1e-4, classes).astype(np.float32))
+
+
 def _vectors(rng: np.random.Generator, outputs: int, theta: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     bias = rng.integers(-theta // 2, theta // 2, outputs, np.int32)
     return bias, rng.integers(1, 2 * theta, outputs, np.int32)
@@ -101,7 +118,7 @@ def small_program(seed: int = 0, *, steps: int = 2, channels: int = 1, classes: 
 
 
 @st.composite
-def programs(draw: st.DrawFn, *, most_steps: int = 4, most_channels: int = 5) -> Program:
+def programs(draw: st.DrawFn, *, most_steps: int = 4, most_channels: int = 5, probes: bool = True) -> Program:
     """Any steps, channels 1-3, sides up to 12, kernels 1-5, strides, paddings, pools, residuals, leaks, weights."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     spec = FrameSpec(*(draw(st.integers(1, most)) for most in (most_steps, 3, 12, 12)))
@@ -109,14 +126,39 @@ def programs(draw: st.DrawFn, *, most_steps: int = 4, most_channels: int = 5) ->
     head = _maps(draw, rng, shape, PIXEL_THETA, most_channels)
     split = section_shape(head, shape)
     encoder = _maps(draw, rng, split, SPIKE_THETA, most_channels)
-    exit_: list[Layer] = list(_maps(draw, rng, split, SPIKE_THETA, most_channels)) if draw(st.booleans()) else []
-    exit_ += _some_pool(draw, section_shape(exit_, split), [AveragePool])
-    width = int(np.prod(section_shape(exit_, split)[1:]))
+    classes = draw(st.integers(1, 5))
+    first = _exit(draw, rng, split, most_channels, classes, probes)
+    second = _exit(draw, rng, split, most_channels, classes, probes) if probes and draw(st.integers(0, 3)) == 0 else ()
+    return Program(spec, head, encoder, first, second)
+
+
+def _exit(
+    draw: st.DrawFn, rng: np.random.Generator, split: Shape, most_channels: int, classes: int, probes: bool
+) -> tuple[AnyLayer, ...]:
+    """Layers and what ends them: a readout, or a probe with taps anywhere before it."""
+    probed = probes and draw(st.booleans())
+    layers: list[Layer] = list(_maps(draw, rng, split, SPIKE_THETA, most_channels)) if draw(st.booleans()) else []
+    layers += _some_pool(draw, section_shape(layers, split), [MaxPool] if probed else [AveragePool])
+    width = int(np.prod(section_shape(layers, split)[1:]))
     for _ in range(draw(st.integers(0, 2))):
-        exit_.append(linear(rng, width, draw(st.integers(1, most_channels)), leak=draw(st.sampled_from(LEAKS))))
-        width = len(exit_[-1].weight)
-    exit_.append(readout(rng, width, draw(st.integers(1, 5))))
-    return Program(spec, head, encoder, tuple(exit_))
+        layers.append(linear(rng, width, draw(st.integers(1, most_channels)), leak=draw(st.sampled_from(LEAKS))))
+        width = len(layers[-1].weight)
+    if probed:
+        return (*layers, probe(rng, layers, split, draw(_taps(layers, split)), classes))
+    return (*layers, readout(rng, width, classes))
+
+
+@st.composite
+def _taps(draw: st.DrawFn, layers: Sequence[Layer], split: Shape) -> list[Tap]:
+    taps = []
+    shapes = [section_shape(layers[:after], split) for after in range(len(layers) + 1)]
+    for after in range(len(layers) + 1):
+        grids = [grid for grid in range(1, 5) if all(tap_sizes([Tap(after, grid)], shapes))]
+        if after and isinstance(layers[after - 1], AveragePool):
+            continue  # these are sums, not spikes
+        least = int(after == len(layers))
+        taps += [Tap(after, grid) for grid in sorted(draw(st.sets(st.sampled_from(grids), min_size=least, max_size=2)))]
+    return taps
 
 
 def _maps(

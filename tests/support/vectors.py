@@ -6,10 +6,8 @@ Convolutions run on integer-valued float64 tensors, which is exact far beyond in
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,9 +28,8 @@ from ecc_model.program import (
     Program,
     Readout,
     Residual,
-    from_records,
-    to_records,
 )
+from support.golden_vectors import Golden
 from support.models import lively_network
 from support.programs import PIXEL_THETA, conv, linear, readout, residual
 
@@ -68,16 +65,6 @@ CASES: list[Case | LayersCase] = [
     *(Case(steps, split, still) for split in (1, 2, 3) for steps in (2, 4) for still in (True, False)),
     *(LayersCase(steps, still) for steps in (3, 5) for still in (True, False)),
 ]
-
-
-@dataclass(frozen=True)
-class Golden:
-    """A program, a frame, and what they must give: `vectors` holds spikes and membranes of each layer, and logits."""
-
-    program: Program
-    frame: Pixels
-    features_id: str
-    vectors: dict[str, NDArray[np.generic]]
 
 
 def make(case: Case | LayersCase) -> Golden:
@@ -188,30 +175,3 @@ def _neurons(
 
 def _double(values: NDArray[np.generic]) -> Tensor:
     return torch.from_numpy(values.astype(np.float64))
-
-
-def save(golden: Golden, path: Path) -> None:
-    """Write a golden file."""
-    spec, tensors = to_records(golden.program)
-    entries = {f"tensor/{name}": tensor for name, tensor in tensors.items()}
-    entries |= {f"vector/{name}": vector for name, vector in golden.vectors.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(
-        path,
-        spec=np.array(json.dumps(spec)),
-        features_id=np.array(golden.features_id),
-        frame=golden.frame,
-        **entries,
-    )
-
-
-def load(path: Path) -> Golden:
-    """Read a golden file; nothing but numpy and `from_records` is involved."""
-    with np.load(path, allow_pickle=False) as stored:
-        parts: dict[str, dict[str, NDArray[np.generic]]] = {"tensor": {}, "vector": {}}
-        for name in stored.files:
-            kind, _, rest = name.partition("/")
-            if rest:
-                parts[kind][rest] = stored[name]
-        program = from_records(json.loads(str(stored["spec"])), parts["tensor"])
-        return Golden(program, stored["frame"], str(stored["features_id"]), parts["vector"])

@@ -10,6 +10,8 @@ from ecc_device.engines.base import Engine
 from ecc_device.engines.event import EventEngine
 from ecc_device.engines.numpy import NumpyEngine
 from ecc_device.engines.reference import ReferenceEngine
+from ecc_device.engines.tflite import TfliteEngine
+from ecc_device.engines.torch import TorchEngine
 from ecc_model.errors import DeviceError, MissingEngine
 from ecc_model.program import Program
 
@@ -20,6 +22,8 @@ __all__ = [
     "EventEngine",
     "NumpyEngine",
     "ReferenceEngine",
+    "TfliteEngine",
+    "TorchEngine",
     "check_engine",
     "make_engine",
 ]
@@ -28,6 +32,8 @@ ENGINES: dict[str, Callable[[Program], Engine]] = {
     "event": EventEngine,
     "numpy": NumpyEngine,
     "reference": ReferenceEngine,
+    "tflite": TfliteEngine,
+    "torch": TorchEngine,
 }
 DEFAULT, FALLBACK = "event", "numpy"
 

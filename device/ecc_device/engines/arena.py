@@ -68,8 +68,7 @@ class Arena:
 
     def __init__(self, layers: Sequence[Layer], shape: Shape, *, pixels: bool) -> None:
         self._lock = threading.Lock()
-        self._run = _library().ecc_events_run
-        described, blob, self._out = _describe(layers, shape)
+        described, blob, self._out, self._layers = _describe(layers, shape)
         self._readout = isinstance(layers[-1], Readout)
         self._steps, self._in = shape[0], shape[1:]
         program = _Program(
@@ -99,14 +98,22 @@ class Arena:
         values: a frame uint8 (H, W, C) or (T, H, W, C), or the spikes of just these steps, bool (count, C, H, W).
         Returns spikes, bool (count, ...), or of a readout its sums over these steps, int32 (N,).
         """
+        return self._call(_library().ecc_events_run, values, start, count)
+
+    def profile(self, values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.uint64]]:
+        """What `run` returns for all steps, and the nanoseconds of each layer, a residual's as one."""
+        spent = np.zeros(len(self._layers), np.uint64)
+        out = self._call(_library().ecc_events_profile, values, 0, None, spent.ctypes.data, len(spent))
+        return out, np.bincount(self._layers, spent).astype(np.uint64)
+
+    def _call(self, function: Any, values: NDArray[Any], start: int, count: int | None, *more: int) -> NDArray[Any]:
         steps = self._steps - start if count is None else count
         values = np.ascontiguousarray(values)
         out: NDArray[Any]
         out = np.empty(self._out, np.int32) if self._readout else np.empty((steps, *self._out[1:]), np.bool_)
+        place = self._address, self._size, values.ctypes.data, values.nbytes
         with self._lock:
-            error = self._run(
-                self._address, self._size, values.ctypes.data, values.nbytes, start, steps, out.ctypes.data, out.nbytes
-            )
+            error = function(*place, start, steps, out.ctypes.data, out.nbytes, *more)
         if error < 0:
             raise DeviceError(
                 f"the event engine takes spikes of {(steps, *self._in)} or a frame of that size, not {values.shape}; "
@@ -126,9 +133,10 @@ def _library() -> ctypes.CDLL:
     return found
 
 
-def _describe(layers: Sequence[Layer], shape: Shape) -> tuple[ctypes.Array[_Layer], bytearray, Shape]:
-    """The layers as the C library wants them, their tensors, and the shape behind them."""
+def _describe(layers: Sequence[Layer], shape: Shape) -> tuple[ctypes.Array[_Layer], bytearray, Shape, list[int]]:
+    """The layers as the C library wants them, their tensors, the shape behind them, and whose part each of them is."""
     rows: list[_Layer] = []
+    parts: list[int] = []
     blob = bytearray()
 
     def put(tensor: NDArray[Any]) -> int:
@@ -164,8 +172,9 @@ def _describe(layers: Sequence[Layer], shape: Shape) -> tuple[ctypes.Array[_Laye
             op = _READOUT if isinstance(layer, Readout) else _CONV
             height, width = shape[2:] if len(shape) == 4 else (1, 1)
             previous = add(op, previous, layer, outputs=len(layer.weight), kernel_height=height, kernel_width=width)
+        parts += [index] * (len(rows) - len(parts))
         shape = layer_shape(str(index), layer, shape)
-    return (_Layer * len(rows))(*rows), blob, shape
+    return (_Layer * len(rows))(*rows), blob, shape, parts
 
 
 def _add_residual(layer: Residual, before: int, convolution: Any, put: Any, rows: list[_Layer]) -> int:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ecc_device.engines.arena import Arena, chosen_isa
-from ecc_device.engines.base import logits
+from ecc_device.engines.base import Exits, Run
 from ecc_model.bits import Spikes
 from ecc_model.frames import Pixels, fit
+from ecc_model.layers import Layer, Shape
 from ecc_model.program import Program
 
 
@@ -25,7 +28,7 @@ class EventEngine:
         self.isa = chosen_isa()
         self._head = Arena(program.head, program.frame_shape, pixels=True)
         self._encoder = Arena(program.encoder, program.split_shape, pixels=False)
-        self._exit = Arena(program.exit, program.split_shape, pixels=False)
+        self._exits = Exits(program, self.segment)
 
     def head(self, frame: Pixels) -> Spikes:
         """See `Engine.head`."""
@@ -37,4 +40,8 @@ class EventEngine:
 
     def exit(self, split: Spikes) -> NDArray[np.float32]:
         """See `Engine.exit`."""
-        return logits(self.program, self._exit.run(split))
+        return self._exits.logits(split)
+
+    def segment(self, layers: Sequence[Layer], shape: Shape) -> Run:
+        """See `Engine.segment`."""
+        return Arena(layers, shape, pixels=False).run

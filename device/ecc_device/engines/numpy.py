@@ -9,10 +9,10 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from ecc_device.engines.base import logits
+from ecc_device.engines.base import Exits, Run
 from ecc_model.bits import Spikes
 from ecc_model.frames import Pixels, fit
-from ecc_model.layers import HALF_LEAK, AveragePool, Conv, Currents, Layer, Linear, Pool, Readout, Residual
+from ecc_model.layers import HALF_LEAK, AveragePool, Conv, Currents, Layer, Linear, Pool, Readout, Residual, Shape
 from ecc_model.program import PIXEL_MAX, Program, layer_bound
 
 FLOAT32_EXACT = 1 << 24  # float32 sums of integers are exact below this; float64 below 2^53 covers all of int32
@@ -30,7 +30,7 @@ class NumpyEngine:
         self.program = program
         self._head = prepare(program.head, PIXEL_MAX)
         self._encoder = prepare(program.encoder, 1)
-        self._exit = prepare(program.exit, 1)
+        self._exits = Exits(program, self.segment)
 
     def head(self, frame: Pixels) -> Spikes:
         """See `Engine.head`."""
@@ -44,10 +44,20 @@ class NumpyEngine:
 
     def exit(self, split: Spikes) -> NDArray[np.float32]:
         """See `Engine.exit`."""
-        *layers, last = self._exit
-        values = self._values(layers, split)
-        sums = _product(values.reshape(len(values), -1), last.matrix).astype(np.int64)
-        return logits(self.program, (sums + self.program.readout.bias).sum(axis=0))
+        return self._exits.logits(split)
+
+    def segment(self, layers: Sequence[Layer], shape: Shape) -> Run:
+        """See `Engine.segment`."""
+        prepared, last = prepare(layers, 1), layers[-1]
+        if not isinstance(last, Readout):
+            return lambda spikes: self._spikes(prepared, spikes)
+
+        def run(spikes: Spikes) -> NDArray[np.int64]:
+            values = self._values(prepared[:-1], spikes)
+            sums = _product(values.reshape(len(values), -1), prepared[-1].matrix).astype(np.int64)
+            return cast(NDArray[np.int64], (sums + last.bias).sum(axis=0))
+
+        return run
 
     def _spikes(self, layers: Sequence[Prepared], values: Values) -> Spikes:
         return self._values(layers, values).astype(np.bool_, copy=False)
@@ -111,7 +121,8 @@ def _matrix(layer: Conv | Linear | Readout | Currents, input_max: int) -> Matrix
 
 
 def _product(rows: Values, weight: Matrix) -> Matrix:
-    return cast(Matrix, np.matmul(rows.astype(weight.dtype), weight))
+    with np.errstate(divide="ignore", invalid="ignore"):  # on Arm, BLAS reports those of lanes that it throws away
+        return cast(Matrix, np.matmul(rows.astype(weight.dtype), weight))
 
 
 def _conv(values: Values, layer: Conv | Currents, weight: Matrix) -> Sums:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from ecc_device.engines.base import logits
+from ecc_device.engines.base import Run
 from ecc_model import reference
 from ecc_model.bits import Spikes
 from ecc_model.frames import Pixels, fit
+from ecc_model.layers import Layer, Readout, Shape
 from ecc_model.program import Program
 
 
@@ -31,4 +35,13 @@ class ReferenceEngine:
 
     def exit(self, split: Spikes) -> NDArray[np.float32]:
         """See `Engine.exit`."""
-        return logits(self.program, reference.run(self.program.exit, split)[0])
+        return reference.logits(self.program, split)
+
+    def segment(self, layers: Sequence[Layer], shape: Shape) -> Run:
+        """See `Engine.segment`."""
+
+        def run(spikes: Spikes) -> NDArray[Any]:
+            out = reference.run(layers, spikes)[0]
+            return out if isinstance(layers[-1], Readout) else out.astype(np.bool_)
+
+        return run

@@ -1,7 +1,10 @@
 /* Running a program that events_plan.c has laid out: spikes in and out, pools, and the kernel for everything else. */
+#define _POSIX_C_SOURCE 199309L /* clock_gettime */
+
 #include "events_plan.h"
 
 #include <string.h>
+#include <time.h>
 
 /* ---- instruction sets ---- */
 
@@ -95,16 +98,18 @@ static void unpack(const struct ecc_map *map, uint32_t count, const unsigned cha
 static void pool_spikes(const struct ecc_call *call, const struct ecc_node *node)
 {
     const struct ecc_map *from = &node->main.from, *to = &node->to;
-    size_t size = node->main.stride, words = to->position_bytes / 8;
+    size_t size = node->main.stride, words = to->position_bytes / 8, line = from->width * words;
     for (uint32_t t = 0; t < call->count; t++) {
         const uint64_t *bits = (const uint64_t *)(const void *)(call->arena + from->bits + t * from->step_bytes);
         uint64_t *out = (uint64_t *)(void *)(call->arena + to->bits + t * to->step_bytes);
-        for (size_t y = 0; y < to->height; y++)
+        for (size_t y = 0; y < to->height; y++, bits += size * line)
             for (size_t x = 0; x < to->width; x++)
                 for (size_t w = 0; w < words; w++) {
+                    const uint64_t *corner = bits + x * size * words + w;
                     uint64_t any = 0;
-                    for (size_t i = 0; i < size * size; i++)
-                        any |= bits[((y * size + i / size) * from->width + x * size + i % size) * words + w];
+                    for (size_t i = 0; i < size; i++)
+                        for (size_t k = 0; k < size; k++)
+                            any |= corner[i * line + k * words];
                     *out++ = any;
                 }
     }
@@ -137,13 +142,21 @@ static uint64_t map_bytes(const struct ecc_map *map, uint32_t count)
     return (uint64_t)count * map->channels * map->height * map->width;
 }
 
-int ecc_events_run(void *arena, size_t bytes, const uint8_t *input, size_t input_bytes, int start, int count,
-                   void *output, size_t output_bytes)
+static uint64_t nanoseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* `spent`: NULL, or one number for each of `layers` layers. */
+static int run(void *arena, size_t bytes, const uint8_t *input, size_t input_bytes, int start, int count, void *output,
+               size_t output_bytes, uint64_t *spent, size_t layers)
 {
     const struct ecc_plan *plan = arena;
     if ((uintptr_t)arena % 64 != 0 || bytes < sizeof *plan || plan->magic != ECC_PLAN_MAGIC || plan->bytes > bytes)
         return ECC_ARGUMENT;
-    if (start < 0 || count < 1 || start > (int)plan->steps - count)
+    if (start < 0 || count < 1 || start > (int)plan->steps - count || (spent && layers != plan->nodes))
         return ECC_ARGUMENT;
     struct ecc_call call = {.arena = arena, .plan = plan, .input = input};
     call.start = (uint32_t)start;
@@ -168,12 +181,48 @@ int ecc_events_run(void *arena, size_t bytes, const uint8_t *input, size_t input
     for (uint32_t i = 0; i < plan->nodes; i++) {
         const struct ecc_node *node = plan->node + i;
         int pixels = node->main.from.pixels != 0;
+        uint64_t begin = spent ? nanoseconds() : 0;
         if (node->op == ECC_MAX_POOL)
             (pixels ? pool_pixels : pool_spikes)(&call, node);
         else if (node->op != ECC_AVERAGE_POOL)
             (pixels ? kernel->pixels : kernel->layer)(&call, node);
+        if (spent)
+            spent[i] = nanoseconds() - begin;
     }
     if (last->op != ECC_READOUT)
         unpack(&last->to, call.count, call.arena + last->to.bits, output);
+    return ECC_OK;
+}
+
+int ecc_events_run(void *arena, size_t bytes, const uint8_t *input, size_t input_bytes, int start, int count,
+                   void *output, size_t output_bytes)
+{
+    return run(arena, bytes, input, input_bytes, start, count, output, output_bytes, NULL, 0);
+}
+
+int ecc_events_profile(void *arena, size_t bytes, const uint8_t *input, size_t input_bytes, int start, int count,
+                       void *output, size_t output_bytes, uint64_t *spent, size_t layers)
+{
+    if (!spent)
+        return ECC_ARGUMENT;
+    return run(arena, bytes, input, input_bytes, start, count, output, output_bytes, spent, layers);
+}
+
+int ecc_events_limit(int isa, const int8_t *weights, size_t bytes, uint32_t row, const uint32_t *events, size_t count,
+                     uint32_t length, uint32_t rounds, int32_t *sums)
+{
+    int found;
+    if (ecc_events_isa(isa, &found) != ECC_OK)
+        return ECC_ARGUMENT;
+    const struct ecc_kernel *kernel = ecc_kernel_of((uint32_t)found);
+    if (row < 1 || row % (kernel->lanes < 16 ? 16 : kernel->lanes) || row > bytes || length < 1)
+        return ECC_ARGUMENT;
+    for (size_t i = 0; i < count; i++)
+        if (events[i] > bytes - row)
+            return ECC_ARGUMENT;
+    memset(sums, 0, row * sizeof *sums);
+    for (uint32_t k = 0; k < rounds; k++)
+        for (size_t i = 0; i < count; i += length)
+            kernel->add(weights, row, events + i, count - i < length ? count - i : length, sums);
     return ECC_OK;
 }

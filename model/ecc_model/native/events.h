@@ -62,4 +62,13 @@ ECC_API int ecc_events_load(const struct ecc_program *program, void *arena, size
 ECC_API int ecc_events_run(void *arena, size_t bytes, const uint8_t *input, size_t input_bytes, int start, int count,
                            void *output, size_t output_bytes);
 
+/* The same, and what each layer took, in nanoseconds: one number for each layer of the program. */
+ECC_API int ecc_events_profile(void *arena, size_t bytes, const uint8_t *input, size_t input_bytes, int start,
+                               int count, void *output, size_t output_bytes, uint64_t *spent, size_t layers);
+
+/* The kernel's limit: adds up rows of `row` weights, which `events` name by their offsets, and does nothing else.
+ * `length` events are one list, as a window has; all are added `rounds` times. sums: int32 (row), modulo 2^32. */
+ECC_API int ecc_events_limit(int isa, const int8_t *weights, size_t bytes, uint32_t row, const uint32_t *events,
+                             size_t count, uint32_t length, uint32_t rounds, int32_t *sums);
+
 #endif

@@ -60,7 +60,7 @@ inline_ wide_v multiply_pairs(const int16_t *weights, int32_t pair)
 
 #include "events_kernel.h"
 
-const struct ecc_kernel ecc_kernel_avx2 = {LANES, layer, pixels, silence};
+const struct ecc_kernel ecc_kernel_avx2 = {LANES, layer, pixels, silence, add};
 
 #if defined(__clang__)
 #pragma clang attribute pop

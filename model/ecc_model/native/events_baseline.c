@@ -122,4 +122,4 @@ inline_ wide_v multiply_pairs(const int16_t *weights, int32_t pair)
 
 #include "events_kernel.h"
 
-const struct ecc_kernel ecc_kernel_baseline = {LANES, layer, pixels, silence};
+const struct ecc_kernel ecc_kernel_baseline = {LANES, layer, pixels, silence, add};

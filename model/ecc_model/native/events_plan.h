@@ -73,6 +73,7 @@ struct ecc_kernel {
     void (*layer)(const struct ecc_call *, const struct ecc_node *);   /* neurons or readout over spikes */
     void (*pixels)(const struct ecc_call *, const struct ecc_node *);  /* neurons over the frame */
     void (*silence)(const struct ecc_call *, const struct ecc_node *); /* fills node->silent */
+    void (*add)(const int8_t *weights, uint32_t row, const uint32_t *events, size_t count, int32_t *sums);
 };
 
 #if defined(__x86_64__)

@@ -1,0 +1,146 @@
+"""The torch engine: the program's bits by torch's convolutions, where torch is installed anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecc_device.engines.base import Exits, Run
+from ecc_device.engines.numpy import FLOAT32_EXACT
+from ecc_model.bits import Spikes
+from ecc_model.errors import MissingEngine, MissingPackage
+from ecc_model.frames import Pixels, fit
+from ecc_model.layers import AveragePool, Conv, Currents, Layer, Linear, MaxPool, Readout, Residual, Shape
+from ecc_model.optional import require
+from ecc_model.program import PIXEL_MAX, Program, layer_bound
+
+Tensor = Any  # torch is optional: its types are not to be had here
+
+
+class TorchEngine:
+    """Sums by torch in float32 while they stay below 2^24, else in float64; neurons in int64. On the processor.
+
+    `MissingEngine` where torch is not installed.
+    """
+
+    name = "torch"
+
+    def __init__(self, program: Program) -> None:
+        try:
+            self._torch = require("torch", "the engine 'torch'")
+        except MissingPackage as exc:
+            raise MissingEngine("torch", "PyTorch", "pip install 'ecc-snn[learn]'") from exc
+        self.program = program
+        self._head = self._prepare(program.head, PIXEL_MAX)
+        self._encoder = self._prepare(program.encoder, 1)
+        self._exits = Exits(program, self.segment)
+
+    def head(self, frame: Pixels) -> Spikes:
+        """See `Engine.head`."""
+        pixels = fit(frame, self.program.input)
+        steps = pixels if pixels.ndim == 4 else pixels[None]  # a still image is summed once for all steps
+        return self._spikes(self._head, np.moveaxis(steps, -1, 1))
+
+    def encode(self, split: Spikes) -> Spikes:
+        """See `Engine.encode`."""
+        return self._spikes(self._encoder, split)
+
+    def exit(self, split: Spikes) -> NDArray[np.float32]:
+        """See `Engine.exit`."""
+        return self._exits.logits(split)
+
+    def segment(self, layers: Sequence[Layer], shape: Shape) -> Run:
+        """See `Engine.segment`."""
+        prepared = self._prepare(layers, 1)
+        if isinstance(layers[-1], Readout):
+            return lambda spikes: self._run(prepared, spikes).numpy()
+        return lambda spikes: self._spikes(prepared, spikes)
+
+    def _spikes(self, layers: Sequence[_Prepared], values: NDArray[Any]) -> Spikes:
+        spikes: Spikes = self._run(layers, values).numpy().astype(np.bool_)
+        return spikes
+
+    def _run(self, layers: Sequence[_Prepared], values: NDArray[Any]) -> Tensor:
+        with self._torch.inference_mode():
+            return self._values(layers, self._torch.tensor(np.ascontiguousarray(values)).to(self._torch.float32))
+
+    def _values(self, layers: Sequence[_Prepared], values: Tensor) -> Tensor:
+        functional = self._torch.nn.functional
+        for prepared in layers:
+            layer = prepared.layer
+            if isinstance(layer, MaxPool):
+                values = functional.max_pool2d(values, layer.size)
+            elif isinstance(layer, AveragePool):
+                values = functional.avg_pool2d(values, layer.size, divisor_override=1)
+            elif isinstance(layer, Readout):
+                return (self._sums(prepared.weight, layer, values) + prepared.bias).sum(0)
+            elif isinstance(layer, Residual):
+                values = self._fire(layer, prepared, self._joined(prepared, layer, values))
+            else:
+                values = self._fire(layer, prepared, self._sums(prepared.weight, layer, values) + prepared.bias)
+        return values
+
+    def _sums(self, weight: Tensor, layer: Conv | Linear | Readout | Currents, values: Tensor) -> Tensor:
+        values = values.to(weight.dtype)
+        if isinstance(layer, Conv | Currents):
+            sums = self._torch.nn.functional.conv2d(values, weight, stride=layer.stride, padding=layer.padding)
+        else:
+            sums = self._torch.nn.functional.linear(values.flatten(1), weight)
+        return sums.to(self._torch.int64)
+
+    def _joined(self, prepared: _Prepared, layer: Residual, values: Tensor) -> Tensor:
+        branch = self._sums(prepared.weight, layer.last, self._values(prepared.branch, values))
+        shortcut = values.to(self._torch.int64)
+        if layer.shortcut is not None:
+            shortcut = self._sums(prepared.shortcut, layer.shortcut, values)
+        first, second = self._torch.from_numpy(layer.gain[:, :, None, None].astype(np.int64))
+        return ((first * branch + second * shortcut) >> layer.shift) + prepared.bias
+
+    def _fire(self, layer: Conv | Linear | Residual, prepared: _Prepared, sums: Tensor) -> Tensor:
+        potential, spikes = self._torch.zeros_like(sums[0]), []
+        for step in range(self.program.steps):
+            potential = (potential * layer.leak >> 15) + sums[step if len(sums) > 1 else 0]
+            spikes.append(potential >= prepared.theta)
+            potential = potential.masked_fill(spikes[-1], 0)
+        return self._torch.stack(spikes).to(self._torch.float32)
+
+    def _prepare(self, layers: Sequence[Layer], input_max: int) -> tuple[_Prepared, ...]:
+        prepared = []
+        for layer in layers:
+            if isinstance(layer, MaxPool | AveragePool):
+                prepared.append(_Prepared(layer))
+                input_max *= layer.size**2 if isinstance(layer, AveragePool) else 1
+                continue
+            main = layer.last if isinstance(layer, Residual) else layer
+            shape = [-1] + [1, 1] * isinstance(main, Conv | Currents)
+            found = _Prepared(layer, self._weight(main, input_max), self._vector(layer.bias, shape))
+            if not isinstance(layer, Readout):
+                found = found._replace(theta=self._vector(layer.theta, shape))
+            if isinstance(layer, Residual):
+                found = found._replace(branch=self._prepare(layer.branch, 1))
+                if layer.shortcut is not None:
+                    found = found._replace(shortcut=self._weight(layer.shortcut, 1))
+            prepared.append(found)
+            input_max = 1
+        return tuple(prepared)
+
+    def _weight(self, layer: Conv | Linear | Readout | Currents, input_max: int) -> Tensor:
+        dtype = np.float32 if layer_bound(layer, input_max) < FLOAT32_EXACT else np.float64
+        return self._torch.from_numpy(layer.weight.astype(dtype))
+
+    def _vector(self, vector: NDArray[np.int32], shape: list[int]) -> Tensor:
+        return self._torch.from_numpy(vector.astype(np.int64)).reshape(shape)
+
+
+class _Prepared(NamedTuple):
+    """A layer and its tensors; weights are those of a residual's `last` and `shortcut`."""
+
+    layer: Layer
+    weight: Tensor = None
+    bias: Tensor = None
+    theta: Tensor = None
+    shortcut: Tensor = None
+    branch: tuple[_Prepared, ...] = ()
