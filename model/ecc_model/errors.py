@@ -20,7 +20,8 @@ EccError
 │   ├── StoreLocked
 │   └── RowRefused          a row larger than the whole buffer
 ├── DeviceError             a command that a device cannot carry out
-│   └── DeviceNotRunning    no device runs in the state folder
+│   ├── DeviceNotRunning    no device runs in the state folder
+│   └── ReplayDiffers       a replay is not what was expected
 └── UpdateError             an update that could not be made
 
 Each error states the fact and then the remedy, in one line. Foreign errors are wrapped (`raise ... from exc`).
@@ -151,6 +152,17 @@ class DeviceNotRunning(DeviceError):
 
     def __init__(self, folder: Path | str) -> None:
         super().__init__(f"no device is running in {folder}; start one with: ecc-device start --model vgg9.pt")
+
+
+class ReplayDiffers(DeviceError):
+    """A replay's result is not the expected one. Values as text."""
+
+    def __init__(self, frame: int, field: str, found: str, expected: str, golden: str) -> None:
+        super().__init__(
+            f"frame {frame}: {field} is {found}, expected {expected} (as in {golden}); "
+            f"see how it came to that with: ecc-device why {frame} --recording {golden}"
+        )
+        self.frame, self.field, self.found, self.expected = frame, field, found, expected
 
 
 class UpdateError(EccError):

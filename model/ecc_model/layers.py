@@ -7,6 +7,7 @@ pool sums of spikes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -108,9 +109,38 @@ class Readout:
     scale: NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Tap:
+    """Where a section's spikes are counted: behind its first `after` layers, in each cell of a `grid` x `grid`.
+
+    Behind a layer without a map each neuron is counted by itself, and the grid is 1.
+    """
+
+    after: int
+    grid: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """Classifier on numbers of spikes: `logit = scale * (weight . counts + bias)`.
+
+    counts: int (D,), for one tap after the other the spikes of all steps in each cell, (C, grid, grid) flattened, or of
+    each neuron. The last tap stands at the probe itself: no layer runs for nothing.
+
+    Shape: spikes -> (N,). weight: int16 (N, D); bias: int32 (N,); scale: float32 (N,).
+    """
+
+    taps: tuple[Tap, ...]
+    weight: NDArray[np.int16]
+    bias: NDArray[np.int32]
+    scale: NDArray[np.float32]
+
+
 Pool = MaxPool | AveragePool
-Layer = Conv | Linear | MaxPool | AveragePool | Residual | Readout
-OPS: dict[str, type[Layer | Currents]] = {
+Layer = Conv | Linear | MaxPool | AveragePool | Residual | Readout  # what runs on the values right before it
+AnyLayer = Layer | Probe
+Terminal = Readout | Probe  # what ends an exit
+OPS: dict[str, type[AnyLayer | Currents]] = {
     "conv": Conv,
     "linear": Linear,
     "maxpool": MaxPool,
@@ -118,21 +148,44 @@ OPS: dict[str, type[Layer | Currents]] = {
     "currents": Currents,
     "residual": Residual,
     "readout": Readout,
+    "probe": Probe,
 }
 OP_NAMES = {kind: name for name, kind in OPS.items()}
 
 
-def section_shape(layers: Sequence[Layer], shape: Shape) -> Shape:
+def section_shape(layers: Sequence[AnyLayer], shape: Shape) -> Shape:
     """Shape behind `layers` for an input of `shape`; `CompileError` where a layer does not fit."""
     return [shape, *(out for _, _, out in walk("section", layers, shape))][-1]
 
 
-def walk(section: str, layers: Sequence[Layer], shape: Shape) -> Iterator[tuple[str, Layer, Shape]]:
+def walk(section: str, layers: Sequence[AnyLayer], shape: Shape) -> Iterator[tuple[str, AnyLayer, Shape]]:
     """Each layer with its place ("head.0") and the shape behind it; `CompileError` where one does not fit."""
+    shapes = [shape]
     for index, layer in enumerate(layers):
         place = f"{section}.{index}"
-        shape = layer_shape(place, layer, shape)
-        yield place, layer, shape
+        if isinstance(layer, Probe):
+            shapes.append(_probe_shape(place, layer, shapes))
+        else:
+            shapes.append(layer_shape(place, layer, shapes[-1]))
+        yield place, layer, shapes[-1]
+
+
+def tap_sizes(taps: Sequence[Tap], shapes: Sequence[Shape]) -> list[int]:
+    """How many numbers each tap counts, 0 where it does not fit; shapes: of the input and behind each layer."""
+    return [_tap_size(tap, shapes[tap.after]) for tap in taps]
+
+
+def _tap_size(tap: Tap, shape: Shape) -> int:
+    if len(shape) == 4 and tap.grid >= 1 and not (shape[2] % tap.grid or shape[3] % tap.grid):
+        return shape[1] * tap.grid**2
+    return shape[1] if len(shape) == 2 and tap.grid == 1 else 0
+
+
+def largest_counts(taps: Sequence[Tap], shapes: Sequence[Shape]) -> NDArray[np.int64]:
+    """The most that each of the numbers (D,) can be, of taps that fit: all neurons that it counts, at every step."""
+    sizes = tap_sizes(taps, shapes)
+    most = [math.prod(shapes[tap.after]) // size for tap, size in zip(taps, sizes, strict=True)]
+    return np.repeat(np.array(most, np.int64), sizes)
 
 
 def layer_shape(place: str, layer: Layer | Currents, shape: Shape) -> Shape:
@@ -163,6 +216,19 @@ def _vectors(layer: Conv | Linear | Readout | Currents) -> tuple[NDArray[np.gene
     if isinstance(layer, Currents):
         return ()
     return (layer.bias, layer.scale) if isinstance(layer, Readout) else (layer.bias, layer.theta)
+
+
+def _probe_shape(place: str, layer: Probe, shapes: Sequence[Shape]) -> Shape:
+    """`shapes`: of the section's input and behind each layer before the probe."""
+    order = [(tap.after, tap.grid) for tap in layer.taps]
+    if not order or order != sorted(set(order)) or order[0][0] < 0 or order[-1][0] != len(shapes) - 1:
+        raise CompileError(f"{place}: its taps are not in order, or the last of them is not at the probe itself")
+    sizes, weight = tap_sizes(layer.taps, shapes), layer.weight
+    if not all(sizes) or weight.ndim != 2 or not len(weight) or weight.shape[1] != sum(sizes):
+        raise CompileError(f"{place}: taps {order} and weight {weight.shape} do not fit spikes of shape {shapes[-1]}")
+    if any(vector.shape != (len(weight),) for vector in (layer.bias, layer.scale)):
+        raise CompileError(f"{place}: weight {weight.shape} and its vectors do not fit each other")
+    return (len(weight),)
 
 
 def _residual_shape(place: str, layer: Residual, shape: Shape) -> Shape:

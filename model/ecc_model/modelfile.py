@@ -1,18 +1,22 @@
 """Model files: a PyTorch checkpoint whose ZIP also carries what a device needs.
 
 `torch.load(path, weights_only=True)` opens `vgg9.pt` and `cloud.pt`. Under `<root>/extra/` the same ZIP holds
-`manifest.json`, `program.safetensors` (the integer program), `guard.safetensors` (the guard set) and
-`rates.safetensors` (the rate tables of encoders, where there are any). Those are read
-here with `zipfile` and numpy, without torch and without pickle; every size and hash is checked first.
+`manifest.json`, `program.safetensors` (the integer program), `guard.safetensors` (the guard set), and where there are
+any `rates.safetensors` (the rate tables of encoders) and `statistics.safetensors` (what can be learnt from without
+torch). Those are read and replaced here with `zipfile` and numpy, without torch and without pickle; every size and hash
+is checked first.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+import shutil
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,15 +26,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecc_model import bits, rates, safetensors
+from ecc_model import statistics as class_statistics
 from ecc_model.errors import ModelCorrupt, ModelError, ModelFormat, ModelNotFound, ProgramMissing, WrongKind
 from ecc_model.program import MAX_CLASSES, Program, from_records, to_records
 from ecc_model.rates import RateTable
+from ecc_model.statistics import Statistics, StatisticsInfo
 
-FORMAT = 2  # what is read; a file says the oldest format that can hold its program (`Program.format`)
+FORMAT = 3  # what is read; a file says the oldest format that can hold its program (`Program.format`)
 MAX_RECORD_BYTES = 512 << 20
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_LABEL_CHARACTERS = 64
-OPTIONAL = ("rates",)  # records that a file need not have
+OPTIONAL = ("rates", "statistics")  # records that a file need not have
 _STAMP = (1980, 1, 1, 0, 0, 0)  # the same content gives the same bytes
 
 
@@ -58,6 +64,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     frame: list[int]  # steps, channels, height, width
     network: dict[str, Any]  # how to rebuild the torch modules (ecc_model.nets)
     program: dict[str, Any] = msgspec.field(default_factory=dict)
+    statistics: StatisticsInfo | None = None
     provenance: dict[str, str] = msgspec.field(default_factory=dict)
     records: dict[str, str] = msgspec.field(default_factory=dict)  # record name -> SHA-256; "weights": of torch's
 
@@ -88,8 +95,10 @@ class EdgeModel:
     manifest: Manifest
     program: Program
     guard: GuardSet
-    rates: RateTable | None
+    rates: RateTable | None = None
     """Of the encoder's spikes, where the file has one."""
+    statistics: Statistics | None = None
+    """What the device can learn from in closed form, where the file has them."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -129,22 +138,88 @@ def with_rates(
     return infos, tensors
 
 
-def edge_records(program: Program, guard: GuardSet) -> tuple[dict[str, Any], Records]:
-    """The manifest's `program` entry and the records of an edge model."""
+def edge_records(
+    manifest: Manifest, program: Program, guard: GuardSet, learnable: Statistics | None, table: RateTable | None
+) -> tuple[Manifest, Records]:
+    """The manifest of an edge model, knowing what its records hold, and the records; `table` is its encoder's."""
     spec, tensors = to_records(program)
-    guard_tensors: dict[str, NDArray[Any]] = {"bits": guard.bits, "labels": guard.labels, "judge": guard.judge}
-    return spec, {"program": tensors, "guard": guard_tensors}
+    found: dict[str, Mapping[str, NDArray[Any]]] = {
+        "program": tensors,
+        "guard": {"bits": guard.bits, "labels": guard.labels, "judge": guard.judge},
+    }
+    encoders, tables = with_rates(manifest.encoders, {} if table is None else {manifest.encoders[0].name: table})
+    if tables:
+        found["rates"] = tables
+    info = None
+    if learnable is not None:
+        info, found["statistics"] = class_statistics.describe(program, learnable)
+    changes = {"format": program.format, "program": spec, "encoders": encoders, "statistics": info}
+    return msgspec.structs.replace(manifest, **changes), found
+
+
+def write_learnt(
+    path: Path,
+    parent: EdgeModel,
+    program: Program,
+    guard: GuardSet,
+    *,
+    labels: Sequence[str],
+    temperature: float,
+    threshold: float,
+    provenance: dict[str, str],
+    statistics: Statistics | None,
+) -> None:
+    """Write what `parent` has become, without torch: torch's part is copied byte for byte, and knows nothing new.
+
+    `ModelError` when it cannot be written, `ModelCorrupt` for a parent whose records are not at its end.
+    """
+    manifest = msgspec.structs.replace(
+        parent.manifest, labels=list(labels), temperature=temperature, threshold=threshold, provenance=provenance
+    )
+    with whole_file(path) as partial:
+        shutil.copyfile(parent.path, partial)
+        add_records(partial, *edge_records(manifest, program, guard, statistics, parent.rates))
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A file to write instead of `path`, which takes its place, durably, when all went well. `ModelError`."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        with partial.open("rb") as stream:
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except OSError as exc:
+        raise ModelError(f"{path}: cannot be written ({exc.strerror}); choose another place for it") from exc
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 def add_records(path: Path, manifest: Manifest, records: Records) -> None:
-    """Put manifest and records into the checkpoint at `path`, which `torch.save` has just written."""
+    """Put manifest and records into the checkpoint at `path`: behind what torch wrote, instead of earlier ones."""
     blobs = {f"{name}.safetensors": safetensors.dump(tensors) for name, tensors in records.items()}
     hashes = {name: hashlib.sha256(blob).hexdigest() for name, blob in blobs.items()}
-    blobs["manifest.json"] = msgspec.json.encode(msgspec.structs.replace(manifest, records=manifest.records | hashes))
+    kept = {name: digest for name, digest in manifest.records.items() if not name.endswith(".safetensors")}
+    blobs["manifest.json"] = msgspec.json.encode(msgspec.structs.replace(manifest, records=kept | hashes))
     with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
         root = archive.namelist()[0].partition("/")[0]
+        _cut_off(path, archive, f"{root}/extra/")
         for name, blob in sorted(blobs.items()):
             archive.writestr(zipfile.ZipInfo(f"{root}/extra/{name}", _STAMP), blob)
+
+
+def _cut_off(path: Path, archive: zipfile.ZipFile, prefix: str) -> None:
+    """Forget the entries of this prefix: what is written next takes their place, and all before it stays as it is."""
+    own = [info for info in archive.filelist if info.filename.startswith(prefix)]
+    others = [info for info in archive.filelist if not info.filename.startswith(prefix)]
+    if own:
+        archive.start_dir = min(info.header_offset for info in own)
+        if any(info.header_offset > archive.start_dir for info in others):
+            raise ModelCorrupt(path, "its records are not at its end; write it again")
+        archive.filelist, archive.NameToInfo = others, {info.filename: info for info in others}
 
 
 def read_edge(path: Path | str) -> EdgeModel:
@@ -153,10 +228,13 @@ def read_edge(path: Path | str) -> EdgeModel:
     Raises `ModelNotFound`, `ModelCorrupt`, `ModelFormat`, `WrongKind`, or `ProgramMissing` for a plain checkpoint.
     """
     path = Path(path)
-    manifest, records, digest = _read(path, "edge", ("program", "guard", "rates"))
+    manifest, records, digest = _read(path, "edge", ("program", "guard", "rates", "statistics"))
     try:
         program = from_records(manifest.program, records["program"])
         guard = _guard(records["guard"], program, len(manifest.labels))
+        learnable = None
+        if manifest.statistics is not None:
+            learnable = class_statistics.build(manifest.statistics, records.get("statistics", {}), program)
     except ModelError as exc:
         raise ModelCorrupt(path, str(exc)) from exc
     if program.format > manifest.format:
@@ -169,7 +247,7 @@ def read_edge(path: Path | str) -> EdgeModel:
     if tuple(encoder.shape) != program.code_shape:
         raise ModelCorrupt(path, f"its encoder emits {program.code_shape}, its manifest says {tuple(encoder.shape)}")
     table = _tables(path, manifest, records.get("rates", {})).get(encoder.name)
-    return EdgeModel(path, digest, manifest, program, guard, table)
+    return EdgeModel(path, digest, manifest, program, guard, table, learnable)
 
 
 def read_rates(path: Path | str, kind: str) -> dict[str, RateTable]:

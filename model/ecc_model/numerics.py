@@ -2,12 +2,18 @@
 
 `math.exp` and `math.log` may differ in the last bit between C libraries, and a threshold comparison turns that bit
 into another decision. These use float64 + - * /, polynomials and `math.fsum` only, which IEEE 754 fixes exactly.
+`exps` and `logs` do the same to many numbers at once, an operation after the other, and give the same bits.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.float64]
 
 _LN2_HIGH = 0.693147180369123816490  # 33 bits: n * _LN2_HIGH is exact for |n| < 2^20
 _LN2_LOW = 1.90821492927058770002e-10
@@ -37,6 +43,30 @@ def log(x: float) -> float:
     s = (mantissa - 1.0) / (mantissa + 1.0)
     s2 = s * s
     series = 0.0
+    for coefficient in _LOG_COEFFICIENTS:
+        series = series * s2 + coefficient
+    return exponent * _LN2_HIGH + (2.0 * s * series + exponent * _LN2_LOW)
+
+
+def exps(x: Numbers) -> Numbers:
+    """`exp` of each number, the same bits."""
+    near = np.maximum(x, -701.0)
+    n = np.floor(near * _INV_LN2 + 0.5)
+    r = (near - n * _LN2_HIGH) - n * _LN2_LOW
+    value = np.zeros_like(r)
+    for coefficient in _EXP_COEFFICIENTS:
+        value = value * r + coefficient
+    return np.where(x < -700.0, 0.0, np.ldexp(value, n.astype(np.int32)))
+
+
+def logs(x: Numbers) -> Numbers:
+    """`log` of each number, the same bits."""
+    mantissa, exponent = np.frexp(x)
+    small = mantissa < _SQRT_HALF
+    mantissa, exponent = np.where(small, mantissa * 2.0, mantissa), (exponent - small).astype(np.float64)
+    s = (mantissa - 1.0) / (mantissa + 1.0)
+    s2 = s * s
+    series = np.zeros_like(s)
     for coefficient in _LOG_COEFFICIENTS:
         series = series * s2 + coefficient
     return exponent * _LN2_HIGH + (2.0 * s * series + exponent * _LN2_LOW)

@@ -16,6 +16,16 @@ _OPTIONAL = {
     "transformers": ("transformers", "vit"),
     "amqtt": ("amqtt", "broker"),
     "cv2": ("opencv-python-headless", "camera"),
+    "av": ("av", "video"),
+    "mcap": ("mcap", "mcap"),
+    "mcap_ros2": ("mcap-ros2-support", "mcap"),
+    "lz4": ("lz4", "mcap"),
+    "tflite": ("tflite", "tflite"),
+    "flatbuffers": ("flatbuffers", "tflite"),
+    "ai_edge_litert": ("ai-edge-litert", "tflite"),
+    "tflite_runtime": ("tflite-runtime", "tflite-runtime"),
+    "onnx": ("onnx", "bench"),
+    "onnxruntime": ("onnxruntime", "bench"),
 }
 
 

@@ -1,8 +1,9 @@
 """The integer program: what a device runs instead of a float network.
 
 A program is three lists of layers: the head (frame to split point), the encoder (split point to the code that
-travels) and the exit (split point to logits). All weights, sums and membranes are integers, so that every engine on
-every processor emits the same bits; `ecc_model.reference` defines their meaning.
+travels) and the exit (split point to logits); a second exit may add its logits to those of the first. All weights,
+sums and membranes are integers, so that every engine on every processor emits the same bits; `ecc_model.reference`
+defines their meaning.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ecc_model import records
 from ecc_model.errors import CompileError
 from ecc_model.frames import FrameSpec
 from ecc_model.layers import (
+    AnyLayer,
     AveragePool,
     Conv,
     Currents,
@@ -24,9 +26,12 @@ from ecc_model.layers import (
     Linear,
     MaxPool,
     Pool,
+    Probe,
     Readout,
     Residual,
     Shape,
+    Tap,
+    Terminal,
     section_shape,
 )
 from ecc_model.proof import INT32_MAX, MAX_CLASSES, PIXEL_MAX, check_section, layer_bound, prove
@@ -38,6 +43,7 @@ __all__ = [
     "MAX_STEPS",
     "PIXEL_MAX",
     "SECTIONS",
+    "AnyLayer",
     "AveragePool",
     "Conv",
     "Currents",
@@ -45,10 +51,12 @@ __all__ = [
     "Linear",
     "MaxPool",
     "Pool",
+    "Probe",
     "Program",
     "Readout",
     "Residual",
     "Shape",
+    "Tap",
     "from_records",
     "layer_bound",
     "prove",
@@ -67,7 +75,9 @@ class Program:
     input: FrameSpec
     head: tuple[Layer, ...]
     encoder: tuple[Layer, ...]
-    exit: tuple[Layer, ...]
+    exit: tuple[AnyLayer, ...]
+    second: tuple[AnyLayer, ...] = ()
+    """Another exit, or none: the logits are the float32 sum of both exits' logits, each rounded before."""
 
     def __post_init__(self) -> None:
         spec = self.input
@@ -77,9 +87,12 @@ class Program:
             raise CompileError(f"a program's frames have sides of 1 to 4096 pixels, not {spec}")
         split = check_section("head", self.head, self.frame_shape, PIXEL_MAX)
         check_section("encoder", self.encoder, split, 1)
-        check_section("exit", self.exit, split, 1)
-        if not self.exit or not isinstance(self.exit[-1], Readout):
-            raise CompileError("the exit ends with a readout")
+        for name, layers in self.exits.items():
+            check_section(name, layers, split, 1)
+            if not layers or not isinstance(layers[-1], Terminal):
+                raise CompileError("the exit ends with a readout or a probe")
+            if len(layers[-1].weight) != self.classes:
+                raise CompileError("the second exit has another number of classes than the first")
         if not (self.head and self.encoder and len(split) == 4 and len(self.code_shape) == 4):
             raise CompileError("head and encoder end with feature maps")
         if all(isinstance(layer, Pool) for layer in self.head):
@@ -96,9 +109,14 @@ class Program:
         return int(self.readout.weight.shape[0])
 
     @property
-    def readout(self) -> Readout:
+    def readout(self) -> Terminal:
         """The classifier at the end of the exit."""
-        return cast(Readout, self.exit[-1])
+        return cast(Terminal, self.exit[-1])
+
+    @property
+    def exits(self) -> dict[str, tuple[AnyLayer, ...]]:
+        """The exit, and the second one if there is one, by the names of their sections."""
+        return {"exit": self.exit} | ({"second": self.second} if self.second else {})
 
     @property
     def frame_shape(self) -> Shape:
@@ -120,7 +138,9 @@ class Program:
     def format(self) -> int:
         """The oldest format of model files that can hold this program."""
         spec, _ = to_records(self)
-        return 1 if all(records.is_first_format(spec[section]) for section in SECTIONS) else 2
+        if self.second:
+            return 3
+        return max(records.oldest_format(spec[section]) for section in SECTIONS)
 
     @cached_property
     def features_id(self) -> str:
@@ -129,7 +149,7 @@ class Program:
         spec, tensors = to_records(self)
         digest.update(json.dumps([spec["input"], spec["head"], spec["encoder"]], sort_keys=True).encode())
         for name in sorted(tensors):
-            if not name.startswith("exit."):
+            if not name.startswith(("exit.", "second.")):
                 digest.update(f"{name}{tensors[name].shape}".encode() + tensors[name].tobytes())
         return digest.hexdigest()
 
@@ -140,7 +160,7 @@ def to_records(program: Program) -> tuple[dict[str, Any], Tensors]:
         "input": [program.input.steps, program.input.channels, program.input.height, program.input.width]
     }
     tensors: Tensors = {}
-    for section in SECTIONS:
+    for section in (*SECTIONS, *(["second"] if program.second else [])):
         spec[section], found = records.describe(section, getattr(program, section))
         tensors |= found
     return spec, tensors
@@ -149,11 +169,11 @@ def to_records(program: Program) -> tuple[dict[str, Any], Tensors]:
 def from_records(spec: dict[str, Any], tensors: Tensors) -> Program:
     """Build and check a program. `CompileError` for anything missing, unknown, left over or of the wrong type."""
     remaining = dict(tensors)
-    sections: dict[str, tuple[Layer, ...]] = {}
+    sections: dict[str, tuple[Any, ...]] = {}
     frame = spec.get("input")
     if not (isinstance(frame, list) and len(frame) == 4 and all(type(n) is int for n in frame)):
         raise CompileError("the program's input is not [steps, channels, height, width]")
-    for section in SECTIONS:
+    for section in (*SECTIONS, *(["second"] if "second" in spec else [])):
         layers = spec.get(section)
         if not isinstance(layers, list):
             raise CompileError(f"the program has no section '{section}'")

@@ -11,51 +11,63 @@ from ecc_model.errors import CompileError
 from ecc_model.layers import (
     HALF_LEAK,
     LEAK_ONE,
+    OP_NAMES,
+    AnyLayer,
     AveragePool,
     Conv,
     Currents,
-    Layer,
     Linear,
     MaxPool,
+    Probe,
     Readout,
     Residual,
     Shape,
+    Terminal,
+    largest_counts,
     walk,
 )
 
 INT32_MAX = 2**31 - 1
 PIXEL_MAX = 255
 MAX_CLASSES = 4096
+LOGIT_MAX = float(np.finfo(np.float32).max) / 2  # two exits are added
+EXITS = ("exit", "second", "statistics")  # sections that may end with a classifier
 
 
-def check_section(section: str, layers: Sequence[Layer], shape: Shape, input_max: int) -> Shape:
+def check_section(section: str, layers: Sequence[AnyLayer], shape: Shape, input_max: int) -> Shape:
     """The shape behind a section's layers, for inputs of `shape` between 0 and `input_max`.
 
     `CompileError` unless shapes fit, every layer can read the values before it, thresholds are positive, scales finite,
     and no sum or membrane can overflow.
     """
     steps, pixels = shape[0], input_max == PIXEL_MAX
+    shapes, largest = [shape], [input_max]
     for place, layer, layer_out in walk(section, layers, shape):
-        shape = layer_out
         if isinstance(layer, MaxPool):
             if input_max != 1 and not pixels:
                 raise CompileError(f"{place}: a max pool takes spikes or the frame, not sums of spikes")
         elif isinstance(layer, AveragePool):
             _needs_spikes(place, "an average pool", input_max)
             input_max = layer.size**2
-        elif isinstance(layer, Readout):
-            if section != "exit" or layer is not layers[-1]:
-                raise CompileError(f"{place}: a readout stands only at the end of the exit")
-            _check_readout(place, layer, layer_bound(layer, input_max) * steps)
+        elif isinstance(layer, Terminal):
+            if section not in EXITS or layer is not layers[-1]:
+                raise CompileError(f"{place}: a {OP_NAMES[type(layer)]} stands only at the end of the exit")
+            if isinstance(layer, Readout):
+                bound = layer_bound(layer, input_max) * steps
+            else:
+                bound = _probe_bound(place, layer, shapes, largest)
+            _check_terminal(place, layer, bound)
             input_max = 1
         else:
             if isinstance(layer, Residual):
                 _needs_spikes(place, "a residual sum", input_max)
             _check_neurons(place, layer, input_max, steps)
             pixels, input_max = False, 1
+        shapes.append(layer_out)
+        largest.append(input_max)
     if input_max != 1 and not pixels:
         raise CompileError(f"{section} ends with an average pool: put a layer with neurons behind it")
-    return shape
+    return shapes[-1]
 
 
 def _needs_spikes(place: str, what: str, input_max: int) -> None:
@@ -63,13 +75,22 @@ def _needs_spikes(place: str, what: str, input_max: int) -> None:
         raise CompileError(f"{place}: {what} takes spikes, neither the frame nor sums of spikes")
 
 
-def _check_readout(place: str, layer: Readout, bound: int) -> None:
+def _probe_bound(place: str, layer: Probe, shapes: Sequence[Shape], largest: Sequence[int]) -> int:
+    """Largest possible `|weight . counts + bias|`. shapes, largest: of the input and the values behind each layer."""
+    if any(largest[tap.after] != 1 for tap in layer.taps):
+        raise CompileError(f"{place}: a probe counts spikes, not sums of spikes")
+    most, bias = largest_counts(layer.taps, shapes), np.abs(layer.bias.astype(np.int64))
+    sums = np.abs(layer.weight.astype(np.int64)) @ most + bias
+    return int(sums.max())
+
+
+def _check_terminal(place: str, layer: Terminal, bound: int) -> None:
     if layer.weight.shape[0] > MAX_CLASSES:
         raise CompileError(f"{place}: more than {MAX_CLASSES} classes")
     if not (np.isfinite(layer.scale).all() and (layer.scale > 0).all()):
         raise CompileError(f"{place}: scales must be finite and above zero")
     prove(place, bound)
-    if bound * float(layer.scale.max()) > float(np.finfo(np.float32).max):
+    if bound * float(layer.scale.max()) > LOGIT_MAX:
         raise CompileError(f"{place}: logits may leave float32; take smaller scales")
 
 

@@ -15,14 +15,16 @@ from ecc_model.layers import (
     MAX_SHIFT,
     OP_NAMES,
     OPS,
+    AnyLayer,
     AveragePool,
     Conv,
     Currents,
-    Layer,
     Linear,
     MaxPool,
+    Probe,
     Readout,
     Residual,
+    Tap,
 )
 
 Tensors = dict[str, NDArray[Any]]
@@ -42,7 +44,8 @@ _DTYPES = {
     "scale": np.float32,
     "gain": np.int32,
 }
-_TENSORS: dict[type[Layer | Currents], tuple[str, ...]] = {
+_WIDER: dict[Any, type[np.generic]] = {(Probe, "weight"): np.int16}
+_TENSORS: dict[type[AnyLayer | Currents], tuple[str, ...]] = {
     Conv: ("weight", "bias", "theta"),
     Linear: ("weight", "bias", "theta"),
     MaxPool: (),
@@ -50,10 +53,11 @@ _TENSORS: dict[type[Layer | Currents], tuple[str, ...]] = {
     Currents: ("weight",),
     Residual: ("gain", "bias", "theta"),
     Readout: ("weight", "bias", "scale"),
+    Probe: ("weight", "bias", "scale"),
 }
 _STRIDE, _PADDING = _Number(range(1, 9)), _Number(range(9))
 _LEAK = _Number(range(LEAK_ONE + 1), HALF_LEAK)
-_NUMBERS: dict[type[Layer | Currents], dict[str, _Number]] = {
+_NUMBERS: dict[type[AnyLayer | Currents], dict[str, _Number]] = {
     Conv: {"stride": _STRIDE, "padding": _PADDING, "leak": _LEAK},
     Linear: {"leak": _LEAK},
     MaxPool: {"size": _Number(range(2, 9))},
@@ -61,27 +65,44 @@ _NUMBERS: dict[type[Layer | Currents], dict[str, _Number]] = {
     Currents: {"stride": _STRIDE, "padding": _PADDING},
     Residual: {"shift": _Number(range(MAX_SHIFT + 1)), "leak": _LEAK},
     Readout: {},
+    Probe: {},
 }
+MAX_TAPS = 16
 FIRST_OPS = ("conv", "linear", "maxpool", "readout")  # what files of format 1 know, without a leak of their own
 
 
-def describe(section: str, layers: Sequence[Layer]) -> tuple[list[dict[str, Any]], Tensors]:
+def describe(section: str, layers: Sequence[AnyLayer]) -> tuple[list[dict[str, Any]], Tensors]:
     """The entries and the tensors of a section's layers; inverse of `build`."""
     tensors: Tensors = {}
     return [_describe(f"{section}.{index}", layer, tensors) for index, layer in enumerate(layers)], tensors
 
 
-def build(section: str, entries: Sequence[Any], tensors: Tensors) -> tuple[Layer, ...]:
+def build(section: str, entries: Sequence[Any], tensors: Tensors) -> tuple[AnyLayer, ...]:
     """The layers of a section; their tensors are taken out of `tensors`. `CompileError` for all that is wrong."""
-    return tuple(cast(Layer, _build(f"{section}.{i}", entry, tensors)) for i, entry in enumerate(entries))
+    return tuple(cast(AnyLayer, _build(f"{section}.{i}", entry, tensors)) for i, entry in enumerate(entries))
 
 
-def is_first_format(entries: Sequence[dict[str, Any]]) -> bool:
-    """Whether files of format 1 know all that these entries say."""
-    return all(entry["op"] in FIRST_OPS and "leak" not in entry for entry in entries)
+def describe_taps(taps: Sequence[Tap]) -> list[list[int]]:
+    """Taps as JSON: [after, grid] each; inverse of `build_taps`."""
+    return [[tap.after, tap.grid] for tap in taps]
 
 
-def _describe(place: str, layer: Layer | Currents, tensors: Tensors) -> dict[str, Any]:
+def build_taps(place: str, entries: Any) -> tuple[Tap, ...]:
+    """Taps from what `describe_taps` made of them. `CompileError` for anything else."""
+    pairs = entries if isinstance(entries, list) and len(entries) <= MAX_TAPS else [None]
+    if any(not isinstance(pair, list) or [type(n) for n in pair] != [int, int] or min(pair) < 0 for pair in pairs):
+        raise CompileError(f"{place}: its taps are no list of at most {MAX_TAPS} pairs [after, grid]")
+    return tuple(Tap(after, grid) for after, grid in cast(list[list[int]], pairs))
+
+
+def oldest_format(entries: Sequence[dict[str, Any]]) -> int:
+    """The oldest format of model files that knows all that these entries say."""
+    if any(entry["op"] == OP_NAMES[Probe] for entry in entries):
+        return 3
+    return 1 if all(entry["op"] in FIRST_OPS and "leak" not in entry for entry in entries) else 2
+
+
+def _describe(place: str, layer: AnyLayer | Currents, tensors: Tensors) -> dict[str, Any]:
     kind = type(layer)
     entry: dict[str, Any] = {"op": OP_NAMES[kind]}
     for name, number in _NUMBERS[kind].items():
@@ -89,6 +110,8 @@ def _describe(place: str, layer: Layer | Currents, tensors: Tensors) -> dict[str
             entry[name] = getattr(layer, name)
     for name in _TENSORS[kind]:
         tensors[f"{place}.{name}"] = getattr(layer, name)
+    if isinstance(layer, Probe):
+        entry["taps"] = describe_taps(layer.taps)
     if isinstance(layer, Residual):
         entry["branch"] = [_describe(f"{place}.branch.{i}", inner, tensors) for i, inner in enumerate(layer.branch)]
         entry["last"] = _describe(f"{place}.last", layer.last, tensors)
@@ -97,7 +120,9 @@ def _describe(place: str, layer: Layer | Currents, tensors: Tensors) -> dict[str
     return entry
 
 
-def _build(place: str, entry: Any, tensors: Tensors, only: type[Layer | Currents] | None = None) -> Layer | Currents:
+def _build(
+    place: str, entry: Any, tensors: Tensors, only: type[AnyLayer | Currents] | None = None
+) -> AnyLayer | Currents:
     kind = OPS.get(str(entry.get("op"))) if isinstance(entry, dict) else None
     if kind is None or (kind is not only if only else kind is Currents):
         raise CompileError(f"{place}: unknown layer {entry!r:.60}")
@@ -109,9 +134,12 @@ def _build(place: str, entry: Any, tensors: Tensors, only: type[Layer | Currents
         arguments[name] = value
     for name in _TENSORS[kind]:
         tensor = tensors.pop(f"{place}.{name}", None)
-        if tensor is None or tensor.dtype != _DTYPES[name]:
-            raise CompileError(f"{place}: no {np.dtype(_DTYPES[name])} tensor '{name}'")
+        dtype = _WIDER.get((kind, name), _DTYPES[name])
+        if tensor is None or tensor.dtype != dtype:
+            raise CompileError(f"{place}: no {np.dtype(dtype)} tensor '{name}'")
         arguments[name] = tensor
+    if kind is Probe:
+        arguments["taps"] = build_taps(place, entry.get("taps"))
     if kind is Residual:
         branch, shortcut = entry.get("branch"), entry.get("shortcut")
         if not isinstance(branch, list):

@@ -10,13 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecc_model.bits import Spikes
 from ecc_model.frames import Pixels
-from ecc_model.layers import HALF_LEAK, AveragePool, Conv, Currents, Layer, Linear, MaxPool, Readout, Residual
+from ecc_model.layers import (
+    HALF_LEAK,
+    AnyLayer,
+    AveragePool,
+    Conv,
+    Currents,
+    Linear,
+    MaxPool,
+    Probe,
+    Readout,
+    Residual,
+    Terminal,
+)
+from ecc_model.program import Program
 
 Integers = NDArray[np.int64]
 
@@ -38,13 +52,14 @@ def frame_input(frame: Pixels, steps: int) -> Integers:
     return np.ascontiguousarray(np.moveaxis(steady, -1, 1)).astype(np.int64)
 
 
-def run(layers: Sequence[Layer], values: Integers | Spikes) -> tuple[Integers, list[Trace]]:
+def run(layers: Sequence[AnyLayer], values: Integers | Spikes) -> tuple[Integers, list[Trace]]:
     """Run `layers` on (T, ...) integers: the last layer's output and a trace of every layer.
 
-    The output is spikes (T, ...) as 0 and 1, or for a readout the sums over T, (N,).
+    The output is spikes (T, ...) as 0 and 1, or for a readout or a probe the sums over T, (N,).
     """
     out = values.astype(np.int64)
     traces: list[Trace] = []
+    seen = [out]
     for layer in layers:
         if isinstance(layer, MaxPool):
             out = _blocks(out, layer.size).max(axis=(3, 5))
@@ -55,11 +70,35 @@ def run(layers: Sequence[Layer], values: Integers | Spikes) -> tuple[Integers, l
         elif isinstance(layer, Readout):
             flat = out.reshape(out.shape[0], -1)
             return (flat @ layer.weight.T.astype(np.int64) + layer.bias).sum(axis=0), traces
+        elif isinstance(layer, Probe):
+            counts = np.concatenate([count(seen[tap.after], tap.grid) for tap in layer.taps])
+            return layer.weight.astype(np.int64) @ counts + layer.bias, traces
         else:
             spikes, membrane = lif(_sums(out, layer), layer.theta, layer.leak)
             traces.append(Trace(spikes, membrane))
             out = spikes.astype(np.int64)
+        seen.append(out)
     return out, traces
+
+
+def count(spikes: Integers | Spikes, grid: int) -> Integers:
+    """Spikes (T, C, H, W) in each cell of a grid, (C grid grid,); of (T, N) in each neuron, (N,)."""
+    totals: Integers = spikes.sum(axis=0, dtype=np.int64)
+    if totals.ndim == 1:
+        return totals
+    channels, height, width = totals.shape
+    cells = totals.reshape(channels, grid, height // grid, grid, width // grid)
+    return cast(Integers, cells.sum(axis=(2, 4)).reshape(-1))
+
+
+def logits(program: Program, values: Integers | Spikes) -> NDArray[np.float32]:
+    """Logits (N,) of spikes at the split point: sums times scale, rounded once, then the second exit's added."""
+    total: NDArray[np.float32] | None = None
+    for layers in program.exits.values():
+        scale = cast(Terminal, layers[-1]).scale
+        part = run(layers, values)[0].astype(np.float32) * scale
+        total = part if total is None else total + part
+    return cast(NDArray[np.float32], total)
 
 
 def _blocks(values: Integers, n: int) -> Integers:

@@ -25,6 +25,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "U8": np.dtype("<u1"),
     "I16": np.dtype("<i2"),
     "I32": np.dtype("<i4"),
+    "I64": np.dtype("<i8"),
     "F32": np.dtype("<f4"),
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
@@ -37,7 +38,7 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def dump(tensors: Mapping[str, NDArray[Any]]) -> bytes:
-    """Serialize little-endian int8, uint8, int16, int32 and float32 arrays, in name order."""
+    """Serialize little-endian int8, uint8, int16, int32, int64 and float32 arrays, in name order."""
     header: dict[str, Any] = {}
     chunks: list[bytes] = []
     offset = 0

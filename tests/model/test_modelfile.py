@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from ecc_model import modelfile, rates, safetensors
+from ecc_model import modelfile, rates, safetensors, statistics
 from ecc_model.bits import packed_size
 from ecc_model.errors import ModelCorrupt, ModelError, ModelFormat, ModelNotFound, ProgramMissing, WrongKind
 from ecc_model.modelfile import EdgeModel, labels_id, read_edge, read_manifest
@@ -27,17 +27,24 @@ from ecc_model.nets.checkpoint import load_edge, save_edge
 from ecc_model.nets.neuron import Lif
 from ecc_model.program import to_records
 from ecc_model.rates import coded_id
-from support.models import DIGITS, TinyModels, write_tiny_models
+from support.models import DIGITS, TAPS, TinyModels, write_tiny_models
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
-    return write_tiny_models(Path(tmp_path_factory.mktemp("models")), threshold=0.25, rates="channel+step")
+    return write_tiny_models(
+        Path(tmp_path_factory.mktemp("models")), threshold=0.25, rates="channel+step", statistics=True
+    )
 
 
 def rates_of(model: EdgeModel) -> dict[str, Any]:
     """The rate table, as its file has it."""
     return {} if model.rates is None else rates.to_records(model.rates)
+
+
+def statistics_of(model: EdgeModel) -> dict[str, Any]:
+    """The statistics, as their file has them."""
+    return {} if model.statistics is None else statistics.describe(model.program, model.statistics)[1]
 
 
 def same(model: EdgeModel, other: EdgeModel) -> bool:
@@ -53,6 +60,7 @@ def same(model: EdgeModel, other: EdgeModel) -> bool:
             for name in ("bits", "labels", "judge")
         )
         and all(np.array_equal(array, rates_of(other)[name]) for name, array in rates_of(model).items())
+        and all(np.array_equal(array, statistics_of(other)[name]) for name, array in statistics_of(model).items())
     )
 
 
@@ -231,6 +239,14 @@ def guard_with(name: str, value: Any) -> Change:
     return record_with("guard", lambda tensors: tensors.update({name: value(tensors[name])}))
 
 
+def statistics_with(**changes: Any) -> Change:
+    def change(records: Records) -> None:
+        facts = msgspec.json.decode(records["manifest.json"])["statistics"]
+        manifest_with(statistics=facts | changes)(records)
+
+    return change
+
+
 COMPILE = "compile it with: ecc-tools compile"
 INVALID = "its manifest is not valid: "
 LABELS = "labels are 1 to 64 printable characters"
@@ -241,9 +257,9 @@ FOREIGN = "guard labels outside of the model's labels"
 
 LIES: dict[str, tuple[Change, type[ModelError], str]] = {
     "future format": (
-        manifest_with(format=3, labels=7),
+        manifest_with(format=4, labels=7),
         ModelFormat,
-        "model file of format 3, this version reads formats 1 to 2",
+        "model file of format 4, this version reads formats 1 to 3",
     ),
     "no format": (manifest_with(format=None), ModelCorrupt, "its manifest is not valid: Expected `int`, got `null`"),
     "cloud model": (
@@ -349,6 +365,23 @@ LIES: dict[str, tuple[Change, type[ModelError], str]] = {
         ModelCorrupt,
         "the rate table of 'bottleneck': rates of kind 'channel+step' with the records []",
     ),
+    "statistics of another head": (
+        statistics_with(stats_id="0" * 64),
+        ModelCorrupt,
+        "its stats_id is not that of its head and the statistics' layers and taps",
+    ),
+    "statistics of other taps": (
+        statistics_with(taps=[[0, 1], [4, 1]]),
+        ModelCorrupt,
+        "rows and (6, 47) sums do not fit the program and the taps",
+    ),
+    "statistics without sums": (
+        record_with("statistics", lambda t: t.pop("sums")),
+        ModelCorrupt,
+        "the statistics have no integers 'sums'",
+    ),
+    "no statistics": (lambda r: r.pop("statistics.safetensors"), ModelCorrupt, "its ZIP directory is damaged: "),
+    "statistics that are none": (manifest_with(statistics=7), ModelCorrupt, INVALID + "Expected `object | null`"),
     "fewer guard labels": (
         guard_with("labels", lambda n: n[1:]),
         ModelCorrupt,
@@ -444,6 +477,59 @@ def test_other_files_are_told_apart(models: TinyModels, tmp_path: Path) -> None:
         read_manifest(models.edge, "cloud")
 
 
+def test_statistics_travel_in_the_file_and_old_files_have_none(models: TinyModels, tmp_path: Path) -> None:
+    found = read_edge(models.edge).statistics
+    assert found is not None
+    assert (found.base, found.rows.tolist(), found.taps, len(found.layers)) == (6, [40] * 6, TAPS, 4)
+    assert read_edge(write_tiny_models(tmp_path).edge).statistics is None
+
+
+def test_a_parent_whose_records_are_not_at_its_end_is_left_alone(models: TinyModels, tmp_path: Path) -> None:
+    moved = rewrite(models.edge, tmp_path / "moved.pt", lambda records: None)
+    with zipfile.ZipFile(moved, "a") as archive:
+        archive.writestr("vgg9/data/99", b"x")
+    parent = read_edge(moved)
+    with pytest.raises(ModelCorrupt, match=r"\(its records are not at its end; write it again\)"):
+        write_child(parent, tmp_path / "child.pt")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["moved.pt"]
+
+
+def write_child(parent: EdgeModel, path: Path) -> None:
+    """The parent once more, with another threshold."""
+    modelfile.write_learnt(
+        path,
+        parent,
+        parent.program,
+        parent.guard,
+        labels=parent.labels,
+        temperature=parent.temperature,
+        threshold=0.75,
+        provenance={"made-by": "tests"},
+        statistics=parent.statistics,
+    )
+
+
+def test_a_child_is_written_without_torch_and_whole_or_not_at_all(
+    models: TinyModels, tmp_path: Path, monkeypatch: Any
+) -> None:
+    parent = read_edge(models.edge)
+    write_child(parent, tmp_path / "child.pt")
+    child = read_edge(tmp_path / "child.pt")
+    assert (child.threshold, child.sha256 == parent.sha256) == (0.75, False)
+    assert torch.load(child.path, weights_only=True).keys() == torch.load(parent.path, weights_only=True).keys()
+    write_child(child, tmp_path / "grandchild.pt")
+    assert (tmp_path / "grandchild.pt").read_bytes() == (tmp_path / "child.pt").read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("ecc_model.modelfile.add_records", fail)
+    with pytest.raises(ModelError, match=r"child\.pt: cannot be written \(No space left on device\)"):
+        write_child(parent, tmp_path / "child.pt")
+    assert same(read_edge(tmp_path / "child.pt"), child)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["child.pt", "grandchild.pt"]
+
+
 def test_an_empty_zip_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "empty.pt", "w"):
         pass
@@ -476,4 +562,4 @@ def test_a_model_that_was_saved_half_leaves_the_old_one(models: TinyModels, tmp_
 
 
 def test_the_format_number_is_pinned() -> None:
-    assert modelfile.FORMAT == 2
+    assert modelfile.FORMAT == 3

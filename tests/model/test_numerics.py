@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from decimal import Decimal, localcontext
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecc_model.numerics import exp, log, normalized_entropy, softmax
+from ecc_model.numerics import exp, exps, log, logs, normalized_entropy, softmax
 
 LOGITS = st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=12)
 
@@ -54,8 +55,9 @@ def test_probabilities_sum_to_one_and_keep_the_order_of_the_logits(logits: list[
     assert math.fsum(probabilities) == pytest.approx(1.0, abs=1e-14)
     assert all(0.0 <= p <= 1.0 for p in probabilities)
     assert probabilities[logits.index(max(logits))] == max(probabilities)
+    rounding = 1e-14 + 4e-16 * max(map(abs, logits)) / temperature  # of what is taken to the power
     for z, p in zip(logits, probabilities, strict=True):
-        assert p == pytest.approx(reference_softmax(logits, temperature, z), rel=1e-11, abs=1e-300)
+        assert p == pytest.approx(reference_softmax(logits, temperature, z), rel=rounding, abs=1e-300)
 
 
 def reference_softmax(logits: list[float], temperature: float, z: float) -> float:
@@ -120,3 +122,13 @@ def test_the_bits_are_pinned(logits: list[float], temperature: float, probabilit
     found = softmax(logits, temperature)
     assert " ".join(p.hex() for p in found) == probabilities
     assert normalized_entropy(found).hex() == entropy
+
+
+@given(st.lists(st.floats(-1e300, 0.0) | st.floats(-710.0, 0.0) | st.sampled_from([-700.0, -0.0]), min_size=1))
+def test_many_exps_have_the_bits_of_one(x: list[float]) -> None:
+    assert exps(np.array(x)).tolist() == [exp(number) for number in x]
+
+
+@given(st.lists(st.floats(5e-324, 1e308) | st.floats(0.4, 2.1) | st.sampled_from([1.0, 0.5**0.5]), min_size=1))
+def test_many_logs_have_the_bits_of_one(x: list[float]) -> None:
+    assert logs(np.array(x)).tolist() == [log(number) for number in x]

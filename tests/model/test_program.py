@@ -21,12 +21,13 @@ from ecc_model.program import (
     MaxPool,
     Program,
     Readout,
+    Tap,
     from_records,
     prove,
     to_records,
 )
 from ecc_model.proof import membrane_bound
-from support.programs import conv, linear, programs, readout, residual, small_program
+from support.programs import conv, linear, probe, programs, readout, residual, small_program
 
 RNG = np.random.default_rng(0)
 
@@ -135,7 +136,42 @@ def test_a_program_without_the_newer_layers_is_of_the_first_format() -> None:
     assert replace(small, exit=(AveragePool(4), readout(RNG, 4, 3))).format == 2
 
 
+def test_a_probe_or_a_second_exit_is_of_the_third_format() -> None:
+    small = small_program()
+    probed = probed_with()()
+    assert probed.format == 3
+    assert replace(small, second=small.exit).format == 3
+    spec, tensors = to_records(replace(probed, second=small.exit))
+    assert spec["exit"][-1] == {"op": "probe", "taps": [[0, 1], [0, 2], [3, 1]]}
+    assert tensors["exit.3.weight"].dtype == np.int16
+    assert "second.3.weight" in tensors
+    assert "second" not in to_records(small)[0]
+
+
+def test_no_exit_changes_the_id() -> None:
+    small = small_program()
+    for other in (probed_with()(), replace(small, second=small.exit), replace(small, second=probed_with()().exit)):
+        assert other.features_id == small.features_id
+        assert other.classes == 3
+
+
 # ---- what a program must be ----
+
+
+def probed_with(**parts: Any) -> Callable[[], Program]:
+    """`small_program` with a probe behind its neurons; `parts` of the probe are others."""
+
+    def make() -> Program:
+        small = small_program()
+        taps = [Tap(0, 1), Tap(0, 2), Tap(3)]
+        made = probe(np.random.default_rng(3), small.exit[:3], small.split_shape, taps, 3)
+        return replace(small, exit=(*small.exit[:3], replace(made, **parts)))
+
+    return make
+
+
+def wide(*shape: int) -> Any:
+    return np.zeros(shape, np.int16)
 
 
 def program_with(**parts: Any) -> Callable[[], Program]:
@@ -164,8 +200,54 @@ WRONG: dict[str, tuple[Callable[[], Program], str]] = {
     "4 channels": (program_with(input=FrameSpec(2, 4, 8, 8)), "a program has 1 to 16 steps and 1 to 3 channels, not "),
     "no height": (program_with(input=FrameSpec(2, 1, 0, 8)), "a program's frames have sides of 1 to 4096 pixels, not "),
     "wide": (program_with(input=FrameSpec(2, 1, 8, 4097)), "a program's frames have sides of 1 to 4096 pixels, not "),
-    "no exit": (program_with(exit=()), "the exit ends with a readout"),
-    "exit without readout": (program_with(exit=SMALL.exit[:-1]), "the exit ends with a readout"),
+    "no exit": (program_with(exit=()), "the exit ends with a readout or a probe"),
+    "exit without readout": (program_with(exit=SMALL.exit[:-1]), "the exit ends with a readout or a probe"),
+    "second exit without readout": (program_with(second=SMALL.exit[:-1]), "the exit ends with a readout or a probe"),
+    "second exit of two classes": (
+        program_with(second=(*SMALL.exit[:-1], readout(RNG, 5, 2))),
+        "the second exit has another number of classes than the first",
+    ),
+    "readout twice in the second exit": (
+        program_with(second=(readout(RNG, 64, 5), readout(RNG, 5, 3))),
+        "second.0: a readout stands only at the end of the exit",
+    ),
+    "probe before layers": (
+        program_with(exit=(probe(RNG, (), SMALL.split_shape, [Tap(0)], 5), READOUT)),
+        "exit.0: a probe stands only at the end of the exit",
+    ),
+    "probe of averages": (
+        program_with(exit=(AveragePool(2), probe(RNG, (AveragePool(2),), SMALL.split_shape, [Tap(1)], 3))),
+        "exit.1: a probe counts spikes, not sums of spikes",
+    ),
+    "probe without taps": (probed_with(taps=()), "exit.3: its taps are not in order, or the last of them is not at "),
+    "taps out of order": (
+        probed_with(taps=(Tap(0, 2), Tap(0, 1), Tap(3))),
+        "exit.3: its taps are not in order, or the last of them is not at the probe itself",
+    ),
+    "tap twice": (probed_with(taps=(Tap(0), Tap(0), Tap(3))), "exit.3: its taps are not in order"),
+    "tap before the section": (probed_with(taps=(Tap(-1), Tap(3))), "exit.3: its taps are not in order"),
+    "layers behind the last tap": (probed_with(taps=(Tap(0), Tap(2))), "exit.3: its taps are not in order"),
+    "tap behind the probe": (probed_with(taps=(Tap(0), Tap(4))), "exit.3: its taps are not in order"),
+    "grid that does not divide": (
+        probed_with(taps=(Tap(0, 3), Tap(3))),
+        "exit.3: taps [(0, 3), (3, 1)] and weight (3, 25) do not fit spikes of shape (2, 5)",
+    ),
+    "grid of zero": (probed_with(taps=(Tap(0, 0), Tap(3))), "exit.3: taps [(0, 0), (3, 1)] and weight (3, 25)"),
+    "grid of neurons": (probed_with(taps=(Tap(3, 2),)), "exit.3: taps [(3, 2)] and weight (3, 25) do not fit"),
+    "probe width": (probed_with(weight=wide(3, 24)), "exit.3: taps [(0, 1), (0, 2), (3, 1)] and weight (3, 24)"),
+    "probe without classes": (probed_with(weight=wide(0, 25)), "and weight (0, 25) do not fit spikes"),
+    "short bias of a probe": (
+        probed_with(bias=np.zeros(2, np.int32)),
+        "exit.3: weight (3, 25) and its vectors do not fit each other",
+    ),
+    "scale of a probe": (
+        probed_with(scale=np.array([1, -1, 1], np.float32)),
+        "exit.3: scales must be finite and above zero",
+    ),
+    "probe beyond int32": (
+        probed_with(bias=np.full(3, 2**31 - 1, np.int32)),
+        "beyond int32; scale the weights down",
+    ),
     "no head": (
         program_with(head=(), encoder=(conv(RNG, 1, 1),), exit=ANY_EXIT),
         MAPS,
@@ -334,6 +416,20 @@ def test_a_program_that_cannot_be_is_refused_by_name(name: str) -> None:
     assert text in str(caught.value)
 
 
+def test_the_proof_of_a_probe_is_exact() -> None:
+    # 2 steps of a 4x4 map: a cell of the whole map counts up to 32, one of a quarter up to 8, a neuron up to 2
+    def made(bias: int) -> Program:
+        weight = wide(3, 25)
+        weight[1, 0], weight[1, 4], weight[1, 24] = 1000, -1000, 1000
+        return probed_with(weight=weight, bias=np.array([0, bias, 0], I32), scale=np.ones(3, np.float32))()
+
+    most = 2**31 - 1 - 1000 * (32 + 8 + 2)
+    made(most)
+    made(-most)
+    with pytest.raises(CompileError, match=f"^exit.3: sums may reach {2**31}, beyond int32; scale the weights down$"):
+        made(most + 1)
+
+
 def test_the_proof_is_exact_at_the_end_of_int32() -> None:
     # one input of weight 1, T 2: the membrane is proven by 2 (1 + |bias|) + 1, the readout by 2 (1 + |bias|)
     def made(encoder_bias: int, readout_bias: int) -> Program:
@@ -399,7 +495,33 @@ def set_(place: str, value: object) -> Callable[[dict[str, Any], dict[str, Any]]
     return lambda spec, _: spec[section][int(index)].update({name: value})
 
 
+def probe_edited(change: Callable[[dict[str, Any], dict[str, Any]], object]) -> Callable[[], Program]:
+    """A program with a probe, its entry and the tensors changed."""
+
+    def make() -> Program:
+        spec, tensors = copied(probed_with()())
+        change(spec["exit"][-1], tensors)
+        return from_records(spec, tensors)
+
+    return make
+
+
+PAIRS = "exit.3: its taps are no list of at most 16 pairs [after, grid]"
+
 LIES: dict[str, tuple[Callable[[], Program], str]] = {
+    "no taps": (probe_edited(lambda e, _: e.pop("taps")), PAIRS),
+    "taps are a text": (probe_edited(lambda e, _: e.update(taps="[]")), PAIRS),
+    "tap is a number": (probe_edited(lambda e, _: e.update(taps=[0, 1])), PAIRS),
+    "tap of three": (probe_edited(lambda e, _: e.update(taps=[[0, 1, 1]])), PAIRS),
+    "tap of floats": (probe_edited(lambda e, _: e.update(taps=[[0.0, 1]])), PAIRS),
+    "tap below zero": (probe_edited(lambda e, _: e.update(taps=[[0, -1]])), PAIRS),
+    "17 taps": (probe_edited(lambda e, _: e.update(taps=[[0, 1]] * 17)), PAIRS),
+    "probe of int8": (
+        probe_edited(lambda _, t: t.update({"exit.3.weight": t["exit.3.weight"].astype(np.int8)})),
+        "exit.3: no int16 tensor 'weight'",
+    ),
+    "second exit is a text": (edited(lambda s, _: s.update(second="exit")), "the program has no section 'second'"),
+    "second exit is empty": (edited(lambda s, _: s.update(second=[None])), "second.0: unknown layer None"),
     "no input": (edited(lambda s, _: s.pop("input")), "the program's input is not [steps, channels, height"),
     "short input": (
         edited(lambda s, _: s["input"].pop()),

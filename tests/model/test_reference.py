@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ecc_model import reference
-from ecc_model.program import Conv, Linear, MaxPool, Readout
+from ecc_model.frames import FrameSpec
+from ecc_model.program import Conv, Linear, MaxPool, Probe, Program, Readout, Tap
 
 
 def test_a_neuron_leaks_by_half_rounding_down_and_resets_to_zero() -> None:
@@ -80,3 +81,31 @@ def test_a_still_frame_is_the_same_frame_at_each_step() -> None:
     assert steps.shape == (3, 3, 2, 2)
     np.testing.assert_array_equal(steps, reference.frame_input(np.stack([frame] * 3), 3))
     assert steps[1, 2, 0, 1] == frame[0, 1, 2]
+
+
+def test_a_probe_counts_spikes_of_all_steps_in_cells_and_behind_layers() -> None:
+    spikes = np.zeros((2, 2, 4, 4), np.bool_)
+    spikes[0, 0, 0, 0] = spikes[1, 0, 0, 1] = spikes[1, 0, 3, 3] = True  # channel 0: cells 2, 0, 0, 1
+    spikes[0, 1, 2, 0] = True  # channel 1: cells 0, 0, 1, 0
+    assert reference.count(spikes, 1).tolist() == [3, 1]
+    assert reference.count(spikes, 2).tolist() == [2, 0, 0, 1, 0, 0, 1, 0]
+    assert reference.count(spikes[:, :, 0, 0], 1).tolist() == [1, 0]
+    taps = (Tap(0, 1), Tap(1, 2))
+    weight = np.array([[1, 0, 100, 0, 0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 100, 0, 0, 1000, 0]], np.int16)
+    probe = Probe(taps, weight, np.array([5, -7], np.int32), np.ones(2, np.float32))
+    # the pool leaves of channel 0 the cells 2, 0, 0, 1 again, as its spikes are in steps of their own
+    assert reference.run([MaxPool(2), probe], spikes)[0].tolist() == [3 + 200 + 5, 1 + 100 + 1000 - 7]
+
+
+def test_the_logits_of_two_exits_are_rounded_before_they_are_added() -> None:
+    one = Conv(np.ones((1, 1, 1, 1), np.int8), np.zeros(1, np.int32), np.ones(1, np.int32), padding=0)
+
+    def readout(bias: int, scale: float) -> Readout:
+        return Readout(np.zeros((1, 1), np.int8), np.array([bias], np.int32), np.array([scale], np.float32))
+
+    # 16777217 is no float32: it is rounded to 16777216, and 1 more is lost again
+    program = Program(FrameSpec(1, 1, 1, 1), (one,), (one,), (readout(2**24 + 1, 1.0),), (readout(1, 1.0),))
+    spikes = np.ones((1, 1, 1, 1), np.bool_)
+    assert reference.logits(program, spikes).tolist() == [2.0**24]
+    program = Program(FrameSpec(1, 1, 1, 1), (one,), (one,), (readout(3, 0.5),), (readout(-1, 0.25),))
+    assert reference.logits(program, spikes).tolist() == [1.25]

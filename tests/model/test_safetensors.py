@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as arrays
 from ecc_model.errors import ModelError
 from ecc_model.safetensors import dump, load
 
-DTYPES = st.sampled_from([np.dtype(name) for name in ("<i1", "<u1", "<i2", "<i4", "<f4")])
+DTYPES = st.sampled_from([np.dtype(name) for name in ("<i1", "<u1", "<i2", "<i4", "<i8", "<f4")])
 TENSORS = st.dictionaries(
     st.text(max_size=20),
     DTYPES.flatmap(lambda dtype: arrays.arrays(dtype, arrays.array_shapes(min_dims=0, max_dims=4, max_side=4))),
@@ -77,7 +77,7 @@ LIES: dict[str, tuple[bytes, str]] = {
     ),
     "unknown field": (forged({"a": entry([1], 0, 1, more=1)}, b"x"), INVALID),
     "metadata": (forged({"__metadata__": {"a": "b"}}), INVALID),
-    "unknown type": (forged({"a": entry([1], 0, 8, "I64")}, bytes(8)), "tensor 'a' has the unknown type 'I64'"),
+    "unknown type": (forged({"a": entry([1], 0, 8, "F64")}, bytes(8)), "tensor 'a' has the unknown type 'F64'"),
     "negative side": (forged({"a": entry([-1, -1], 0, 1)}, b"x"), "tensor 'a' has the shape [-1, -1]"),
     "empty side": (forged({"a": entry([0], 0, 0)}), "tensor 'a' has the shape [0]"),
     "side of 2^31 + 1": (forged({"a": entry([2**31 + 1], 0, 1)}, b"x"), f"tensor 'a' has the shape [{2**31 + 1}]"),

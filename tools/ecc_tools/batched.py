@@ -21,16 +21,31 @@ from torch import Tensor
 from ecc_device.engines.numpy import FLOAT32_EXACT
 from ecc_model.bits import Spikes
 from ecc_model.frames import FrameSpec, Pixels, fit
-from ecc_model.layers import HALF_LEAK, LEAK_ONE, AveragePool, Conv, Currents, Layer, Linear, Pool, Readout, Residual
-from ecc_model.program import PIXEL_MAX, SECTIONS, Program, layer_bound
+from ecc_model.layers import (
+    HALF_LEAK,
+    LEAK_ONE,
+    AnyLayer,
+    AveragePool,
+    Conv,
+    Currents,
+    Linear,
+    Pool,
+    Probe,
+    Readout,
+    Residual,
+    Tap,
+    Terminal,
+)
+from ecc_model.program import PIXEL_MAX, Program, layer_bound
 
 CHUNK = 100  # frames at a time
 UNROLLED = 1 << 20  # numbers of an unrolled convolution at a time: what stays near the processor
 
-Synapses = Conv | Linear | Readout | Currents
+Synapses = Conv | Linear | Terminal | Currents
 Watch = Callable[[str, Synapses, Tensor, Tensor | None], None]
 """Told of each layer with weights: its place ("head.0"), itself, its inputs and its spikes (None for the readout).
 
+A probe's inputs are its counts, one row a frame.
 Of a residual it is told of the layers inside ("head.1.branch.0", "head.1.last", "head.1.shortcut"); its spikes come
 with the last of its branch.
 
@@ -51,7 +66,7 @@ _NONE = torch.empty(0)
 
 class _Prepared(NamedTuple):
     place: str
-    layer: Layer
+    layer: AnyLayer
     weight: Tensor = _NONE  # (inputs, outputs), the inputs in the order in which they are unrolled
     bias: Tensor = _NONE  # (outputs,)
     theta: Tensor = _NONE  # (outputs,)
@@ -77,8 +92,9 @@ class BatchedProgram:
 
     def __init__(self, program: Program) -> None:
         self.program = program
+        sections = {"head": program.head, "encoder": program.encoder, **program.exits}
         self._layers = {
-            name: _prepare(name, getattr(program, name), PIXEL_MAX if name == "head" else 1) for name in SECTIONS
+            name: _prepare(name, layers, PIXEL_MAX if name == "head" else 1) for name, layers in sections.items()
         }
 
     @torch.inference_mode()
@@ -87,13 +103,33 @@ class BatchedProgram:
 
         `FrameError` for frames that the network cannot take.
         """
+        split = self._split(frames, watch)
+        code = self._spikes(self._layers["encoder"], split, watch)
+        logits = [self._read(self._layers[name], split, watch) for name in self.program.exits]
+        return Outputs(_channels_first(split), _channels_first(code), functools.reduce(np.add, logits))
+
+    @torch.inference_mode()
+    def count(self, frames: Pixels, taps: Sequence[Tap]) -> NDArray[np.int64]:
+        """What a probe with these taps in the exit would count: (B, D). frames: as for `run`."""
+        return self._count(self._layers["exit"], taps, self._split(frames, None), None).numpy()
+
+    def _split(self, frames: Pixels, watch: Watch | None) -> Tensor:
         pixels = torch.tensor(fit_all(frames, self.program.input))  # a copy: what is read from a file may be read-only
         steps = pixels if pixels.ndim == 5 else pixels[:, None]  # a still image is summed once for all steps
-        split = self._spikes(self._layers["head"], steps, watch)
-        code = self._spikes(self._layers["encoder"], split, watch)
-        *layers, last = self._layers["exit"]
-        logits = self._read(last, self._spikes(layers, split, watch), watch)
-        return Outputs(_channels_first(split), _channels_first(code), logits)
+        return self._spikes(self._layers["head"], steps, watch)
+
+    def _count(self, layers: Sequence[_Prepared], taps: Sequence[Tap], values: Tensor, watch: Watch | None) -> Tensor:
+        """Counts (B, D) at `taps`; values: (B, T, H, W, C) spikes that enter the `layers`."""
+        found, before = [], 0
+        for tap in taps:
+            values, before = self._spikes(layers[before : tap.after], values, watch), tap.after
+            totals = values.sum(1, dtype=torch.int64)
+            if totals.ndim == 4:
+                batch, height, width, channels = totals.shape
+                cells = totals.view(batch, tap.grid, height // tap.grid, tap.grid, width // tap.grid, channels)
+                totals = cells.sum((2, 4)).permute(0, 3, 1, 2)
+            found.append(totals.flatten(1))
+        return torch.cat(found, 1)
 
     def _spikes(self, layers: Sequence[_Prepared], values: Tensor, watch: Watch | None) -> Tensor:
         """(B, T, H, W, C) integers, T 1 for a still frame -> the same, or (B, T, N), behind the last layer."""
@@ -133,16 +169,24 @@ class BatchedProgram:
         layer = cast(Conv | Linear | Residual, prepared.layer)
         return _fire(sums, prepared.theta, self.program.steps, layer.leak)
 
-    def _read(self, last: _Prepared, spikes: Tensor, watch: Watch | None) -> NDArray[np.float32]:
-        readout, rows = cast(Readout, last.layer), _flat(spikes.flatten(0, 1))
+    def _read(self, exit_: Sequence[_Prepared], split: Tensor, watch: Watch | None) -> NDArray[np.float32]:
+        """Logits (B, N) of one exit."""
+        *layers, last = exit_
+        layer = cast(Terminal, last.layer)
+        if isinstance(layer, Probe):
+            rows = self._count(layers, layer.taps, split, watch)
+            sums = (rows.to(last.weight.dtype) @ last.weight).add_(last.bias).to(torch.int64)
+        else:
+            spikes = self._spikes(layers, split, watch)
+            rows = _flat(spikes.flatten(0, 1))
+            sums = (rows.to(last.weight.dtype) @ last.weight).add_(last.bias).to(torch.int64)
+            sums = _steps(sums, len(split)).sum(1)
         if watch is not None:
-            watch(last.place, readout, rows, None)
-        sums = (rows.to(last.weight.dtype) @ last.weight).add_(last.bias).to(torch.int64)
-        total = _steps(sums, len(spikes)).sum(1).numpy()
-        return cast(NDArray[np.float32], total.astype(np.float32) * readout.scale)
+            watch(last.place, layer, rows, None)
+        return cast(NDArray[np.float32], sums.numpy().astype(np.float32) * layer.scale)
 
 
-def _prepare(section: str, layers: Sequence[Layer], input_max: int) -> tuple[_Prepared, ...]:
+def _prepare(section: str, layers: Sequence[AnyLayer], input_max: int) -> tuple[_Prepared, ...]:
     prepared = []
     for index, layer in enumerate(layers):
         place = f"{section}.{index}"
@@ -154,7 +198,7 @@ def _prepare(section: str, layers: Sequence[Layer], input_max: int) -> tuple[_Pr
             prepared.append(_prepare_residual(place, layer))
         else:
             weight = _matrix(layer, _dtype(layer, input_max))
-            theta = _NONE if isinstance(layer, Readout) else _vector(layer.theta, weight.dtype)
+            theta = _NONE if isinstance(layer, Terminal) else _vector(layer.theta, weight.dtype)
             prepared.append(_Prepared(place, layer, weight, _vector(layer.bias, weight.dtype), theta))
         input_max = 1
     return tuple(prepared)
@@ -172,8 +216,10 @@ def _prepare_residual(place: str, layer: Residual) -> _Prepared:
     )
 
 
-def _dtype(layer: Conv | Linear | Readout, input_max: int) -> torch.dtype:
-    """The smallest float type that holds the layer's sums and membranes exactly."""
+def _dtype(layer: Conv | Linear | Terminal, input_max: int) -> torch.dtype:
+    """The smallest float type that holds the layer's sums and membranes exactly; for counts the largest."""
+    if isinstance(layer, Probe):
+        return torch.float64
     halves = isinstance(layer, Readout) or layer.leak == HALF_LEAK
     # the membrane stays within twice the largest sum (+ 1 for the floor)
     return torch.float32 if halves and 2 * layer_bound(layer, input_max) + 1 < FLOAT32_EXACT else torch.float64

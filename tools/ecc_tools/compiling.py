@@ -33,7 +33,8 @@ from ecc_tools.batched import BatchedProgram, in_chunks
 from ecc_tools.bottleneck import encode, features_temperature
 from ecc_tools.data.parts import Part
 from ecc_tools.rate_fitting import fit_rates
-from ecc_tools.training import seeded
+from ecc_tools.statistics_fitting import fit_statistics
+from ecc_tools.training import Progress, seeded
 
 REPLAY_PER_CLASS = 8  # validation frames of each class that an update replays
 JUDGE_ROWS = 360  # about so many, equally many of each class, travel in the model file to judge with
@@ -70,13 +71,16 @@ def write_model(
     *,
     augmentation: str = "digits",
     sent: Pixels | None = None,
+    learning: Part | None = None,
+    progress: Progress = lambda share: None,
     half: bool = False,
 ) -> tuple[Program, RateTable]:
     """Compile `net`, calibrate it and choose its guard set on validation frames (N, H, W, C), and write `path`.
 
     Returns the program and its encoder's rate table, which `write_cloud` needs too; the rates are those of the frames
-    `sent`, where others than these go up. `augmentation` makes the further views of a frame; `half` stores torch's
-    weights in 16 bits: the program is that of the rounded weights.
+    `sent`, where others than these go up. With the frames `learning`, those that the network was trained on, the file
+    gets statistics, which a device can learn from without torch; they take nearly all of the time. `augmentation` makes
+    the further views of a frame; `half` stores torch's weights in 16 bits: the program is that of the rounded weights.
     """
     if labels.min() < 0 or labels.max() >= net.config.classes or len(names) != net.config.classes:
         raise CompileError(
@@ -90,6 +94,10 @@ def write_model(
     guard = choose_guard(program, frames, labels, views)
     temperature, threshold = calibrate(program, frames, labels, views)
     table = fit_rates(encode(program, frames if sent is None else sent))
+    statistics = None
+    if learning is not None:
+        statistics = fit_statistics(program, learning, Part(frames, labels), views, progress)
+    progress(1.0)
     save_edge(
         path,
         net,
@@ -100,6 +108,7 @@ def write_model(
         threshold=threshold,
         provenance=provenance,
         rates=table,
+        statistics=statistics,
         half=half,
     )
     return program, table

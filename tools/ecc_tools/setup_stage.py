@@ -75,7 +75,17 @@ def set_up(folder: Path, seed: int, stage: Stage) -> DemoModels:
     choose = parts["validation"].of(range(KNOWN))
     edge_path, cloud_path = folder / "vgg9.pt", folder / "cloud.pt"
     sent = parts["validation"].frames
-    program, table = write_model(edge_path, net, choose.frames, choose.labels, NAMES[:KNOWN], provenance, sent=sent)
+    program, table = write_model(
+        edge_path,
+        net,
+        choose.frames,
+        choose.labels,
+        NAMES[:KNOWN],
+        provenance,
+        sent=sent,
+        learning=parts["train"].of(range(KNOWN)),
+        progress=stage("integer program and class statistics"),
+    )
     told = stage("tail on the integer encoder's spikes")
     tune_cloud(program, cloud, parts["train"], augmentation, TUNE, seed, told, copies=COPIES)
     write_cloud(cloud_path, cloud, program, table, parts["validation"], NAMES, provenance)

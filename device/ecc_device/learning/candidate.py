@@ -1,70 +1,107 @@
-"""One update from job to candidate: learn, make integers, recalibrate, judge. Runs in the learner's process."""
+"""One update from job to candidate: learn, make integers, recalibrate, judge. Runs in the learner's process.
+
+Torch is loaded where a learner needs it, and only there.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ecc_device.calibration import expected_calibration_error, fit_temperature, fit_threshold
-from ecc_device.engines import NumpyEngine
-from ecc_device.learning.gate import Exam, decide
+from ecc_device.learning import analytic
+from ecc_device.learning.gate import decide
 from ecc_device.learning.job import Job, Outcome
-from ecc_device.learning.lwf import Lessons, learn
-from ecc_device.learning.recipes import LEARNERS
-from ecc_model import bits
-from ecc_model.bits import Spikes
-from ecc_model.modelfile import EdgeModel, GuardSet, read_edge
-from ecc_model.nets.checkpoint import load_edge, save_edge
-from ecc_model.nets.neuron import Lif
-from ecc_model.nets.quantize import compile_section
-from ecc_model.numerics import normalized_entropy, softmax
+from ecc_device.learning.lesson import Learnt, Logits, exit_logits, make_lesson
+from ecc_device.learning.recipes import LEARNERS, LWF, REPLAY_PER_NEW_CLASS
+from ecc_device.learning.unlearnt import unlearnt_rows
+from ecc_model.errors import MissingPackage
+from ecc_model.modelfile import EdgeModel, GuardSet, read_edge, write_learnt
+from ecc_model.optional import require
 from ecc_model.program import Program
+from ecc_model.statistics import Statistics
 
-REPLAY_PER_NEW_CLASS = 10  # learnt rows of a new class that join the guard set, so that it is not forgotten later
 PROBE_ROWS = 4
-Logits = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class Taught:
-    """A candidate in memory: the integer program, the grown guard set, and how it was calibrated."""
+    """A candidate in memory: what was learnt, the grown guard set and statistics, and how it was calibrated.
 
-    net: Any  # SpikingVgg9 with the learnt exit
-    program: Program
+    logits: of the rows that calibrated it.
+    """
+
+    learner: str
+    learnt: Learnt
     guard: GuardSet
+    statistics: Statistics | None
     temperature: float
     threshold: float
+    logits: Logits
+
+    @property
+    def program(self) -> Program:
+        """The integer program with the learnt exit."""
+        return self.learnt.program
 
 
-def teach(job: Job, arrays: dict[str, NDArray[Any]], progress: Callable[[float], None]) -> Taught:
-    """Learn the job's rows. Held-out rows are never learnt from: they calibrate, with the guard's judging half."""
-    model = read_edge(job.model)
-    net = load_edge(Path(job.model), Lif)
-    held = arrays["held"].astype(np.bool_)
-    guard, judge = model.guard, model.guard.judge.astype(np.bool_)
-    lessons = Lessons(
-        unpack_rows(arrays["bits"][~held], model.program),
-        np.array(arrays["logits"][~held]),
-        unpack_rows(guard.bits[~judge], model.program),
-        guard.labels[~judge].astype(np.int64),
-    )
-    net.exit = learn(net.exit, lessons, LEARNERS[job.learner], job.seed, progress)
-    net.config = msgspec.structs.replace(net.config, classes=len(job.labels))
-    old = model.program
-    program = Program(old.input, old.head, old.encoder, compile_section(net.exit, steps=old.steps))
-    guard = grow_guard(guard, arrays, len(model.labels))
-    judging = guard.judge.astype(np.bool_)
-    logits = exit_logits(program, guard.bits[judging])
-    labels = guard.labels[judging].tolist()
-    temperature = fit_temperature(logits.tolist(), labels)
-    threshold = fit_threshold([normalized_entropy(softmax(row, temperature)) for row in logits.tolist()])
-    return Taught(net, program, guard, temperature, threshold)
+class Course:
+    """The candidates of one update, each made once. Held-out rows are never learnt from: they calibrate and judge."""
+
+    def __init__(self, job: Job, arrays: dict[str, NDArray[Any]], progress: Callable[[float], None]) -> None:
+        self.model = read_edge(job.model)
+        self.unlearnt = unlearnt_rows(self.model, arrays)
+        self._lesson = make_lesson(self.model, job, arrays, progress)
+        self._guard = grow_guard(self.model.guard, arrays, len(self.model.labels))
+        self._taught: dict[str, Taught] = {}
+
+    @cached_property
+    def before(self) -> Logits:
+        """The old model's logits of the rows that judge."""
+        return exit_logits(self.model.program, self.unlearnt.rows)
+
+    def taught(self, learner: str) -> Taught:
+        """One learner's candidate.
+
+        `UpdateError` or `MissingPackage` if this model file or this installation has not got the means for it.
+        """
+        if learner not in self._taught:
+            learnt = self._learn(learner)
+            logits = exit_logits(learnt.program, self.unlearnt.rows)
+            calibration = self.unlearnt.calibrate(logits)
+            self._taught[learner] = Taught(learner, learnt, self._guard, self._lesson.statistics, *calibration, logits)
+        return self._taught[learner]
+
+    def _learn(self, learner: str) -> Learnt:
+        if learner == "analytic":
+            return analytic.learn(self._lesson)
+        if learner == "both":
+            closed, trained = self.taught("analytic"), self.taught("lwf")
+            program = analytic.average(trained.program, trained.temperature, closed.program, closed.temperature)
+            return Learnt(program, trained.learnt.net)
+        require("torch", "on-device learning")
+        from ecc_device.learning import lwf  # loads torch, which is asked for first, by name
+
+        return lwf.learn_lesson(self._lesson, LWF[learner])
+
+
+def possible(learner: str, model: EdgeModel) -> tuple[str, ...]:
+    """The candidates that a choice asks for; of several those that statistics and torch allow."""
+    wanted = LEARNERS[learner]
+    if len(wanted) == 1:
+        return wanted
+    if model.statistics is None:
+        return tuple(name for name in wanted if name in LWF)
+    try:
+        require("torch", "on-device learning")
+    except MissingPackage:
+        return ("analytic",)
+    return wanted
 
 
 def grow_guard(guard: GuardSet, arrays: dict[str, NDArray[Any]], old_classes: int) -> GuardSet:
@@ -83,85 +120,79 @@ def grow_guard(guard: GuardSet, arrays: dict[str, NDArray[Any]], old_classes: in
     )
 
 
-def judge(job: Job, arrays: dict[str, NDArray[Any]], taught: Taught) -> tuple[bool, str, dict[str, Any]]:
-    """The gate's decision, with calibration error and threshold before and after."""
-    model = read_edge(job.model)
-    judging = model.guard.judge.astype(np.bool_)
-    known, known_labels = model.guard.bits[judging], model.guard.labels[judging].astype(np.int64)
-    held = arrays["held"].astype(np.bool_)
-    held_labels = arrays["logits"][held].argmax(axis=1)
-    before, after = exit_logits(model.program, known), exit_logits(taught.program, known)
-    exam = Exam(
-        before.argmax(axis=1) == known_labels,
-        after.argmax(axis=1) == known_labels,
-        known_labels,
-        _predict(model.program, arrays["bits"][held]) == held_labels,
-        _predict(taught.program, arrays["bits"][held]) == held_labels,
-    )
-    accepted, reason, figures = decide(exam, list(model.labels))
+@dataclass(frozen=True)
+class Judgement:
+    """What the gate says of one candidate."""
+
+    accepted: bool
+    reason: str
+    figures: dict[str, Any]
+
+    @property
+    def rank(self) -> tuple[bool, float, float]:
+        """The gate prefers what ranks higher: accepted ones, then more held-out rows right, then a smaller loss."""
+        return self.accepted, self.figures["held_agreement_after"], -self.figures["known_loss_points"]
+
+
+def judge(course: Course, taught: Taught, job: Job) -> Judgement:
+    """The gate's decision, with calibration error, temperature and threshold before and after."""
+    model, unlearnt = course.model, course.unlearnt
+    accepted, reason, figures = decide(unlearnt.exam(course.before, taught.logits), list(model.labels))
     figures |= {
-        "rows": len(held),
+        "learner": taught.learner,
+        "rows": len(job.row_ids),
         "new_classes": job.labels[len(model.labels) :],
-        "ece_before": round(_ece(before, model.temperature, known_labels), 4),
-        "ece_after": round(_ece(after, taught.temperature, known_labels), 4),
+        "ece_before": round(unlearnt.calibration_error(course.before, model.temperature), 4),
+        "ece_after": round(unlearnt.calibration_error(taught.logits, taught.temperature), 4),
         "temperature": [model.temperature, taught.temperature],
         "threshold": [model.threshold, taught.threshold],
     }
-    return accepted, reason, figures
+    return Judgement(accepted, reason, figures)
 
 
 def make_candidate(
     folder: Path, job: Job, arrays: dict[str, NDArray[Any]], progress: Callable[[float], None]
 ) -> Outcome:
-    """Teach, judge and write `candidate.pt`."""
-    taught = teach(job, arrays, progress)
-    accepted, reason, figures = judge(job, arrays, taught)
-    model = read_edge(job.model)
-    path = folder / "candidate.pt"
-    save_edge(
-        path,
-        taught.net,
-        taught.program,
-        taught.guard,
-        labels=job.labels,
-        temperature=taught.temperature,
-        threshold=taught.threshold,
-        provenance=learnt_provenance(model, job),
-        rates=model.rates,
-    )
+    """Teach, judge, and write the candidate that the gate prefers as `candidate.pt`."""
+    course = Course(job, arrays, progress)
+    taught = [course.taught(learner) for learner in possible(job.learner, course.model)]
+    judged = [judge(course, one, job) for one in taught]
+    best = max(range(len(judged)), key=lambda index: judged[index].rank)
+    path, chosen = folder / "candidate.pt", judged[best]
+    write_taught(path, job, taught[best])
     candidate = read_edge(path)
     probe = exit_logits(candidate.program, probe_rows(candidate.guard))
-    return Outcome(accepted=accepted, reason=reason, sha256=candidate.sha256, figures=figures, probe=probe.tolist())
+    figures = chosen.figures | {"candidates": [{"reason": one.reason, **_short(one.figures)} for one in judged]}
+    progress(1.0)
+    return Outcome(
+        accepted=chosen.accepted, reason=chosen.reason, sha256=candidate.sha256, figures=figures, probe=probe.tolist()
+    )
 
 
-def learnt_provenance(model: EdgeModel, job: Job) -> dict[str, str]:
-    """Where a candidate comes from: its parent's provenance, and this update."""
-    return model.manifest.provenance | {"parent": model.sha256, "learner": job.learner, "rows": str(len(job.row_ids))}
+def _short(figures: dict[str, Any]) -> dict[str, Any]:
+    return {name: figures[name] for name in ("learner", "held_agreement_after", "known_loss_points", "ece_after")}
+
+
+def write_taught(path: Path, job: Job, taught: Taught) -> None:
+    """A candidate's model file; with torch only where its network learnt. `ModelError`."""
+    model = read_edge(job.model)
+    parts = taught.program, taught.guard
+    provenance = {"parent": model.sha256, "learner": taught.learner, "rows": str(len(job.row_ids))}
+    told: dict[str, Any] = {
+        "labels": job.labels,
+        "temperature": taught.temperature,
+        "threshold": taught.threshold,
+        "provenance": model.manifest.provenance | provenance,
+        "statistics": taught.statistics,
+    }
+    if taught.learnt.net is None:
+        write_learnt(path, model, *parts, **told)
+        return
+    from ecc_model.nets.checkpoint import save_edge  # loads torch, which has learnt already
+
+    save_edge(path, taught.learnt.net, *parts, rates=model.rates, **told)
 
 
 def probe_rows(guard: GuardSet) -> NDArray[np.uint8]:
     """The first judging rows, for the bit-for-bit check after a swap."""
     return guard.bits[guard.judge.astype(np.bool_)][:PROBE_ROWS]
-
-
-def exit_logits(program: Program, rows: NDArray[np.uint8]) -> Logits:
-    """Logits (R, N) of packed split-point rows uint8 (R, bytes)."""
-    engine = NumpyEngine(program)
-    logits = [engine.exit(spikes) for spikes in unpack_rows(rows, program)]
-    return np.stack(logits) if logits else np.zeros((0, program.classes), np.float32)
-
-
-def unpack_rows(rows: NDArray[np.uint8], program: Program) -> Spikes:
-    """Packed rows uint8 (R, bytes) to spikes (R, T, C, H, W)."""
-    spikes = np.zeros((len(rows), *program.split_shape), np.bool_)
-    for index, row in enumerate(rows):
-        spikes[index] = bits.unpack(row.tobytes(), program.split_shape)
-    return spikes
-
-
-def _predict(program: Program, rows: NDArray[np.uint8]) -> NDArray[np.int64]:
-    return np.asarray(exit_logits(program, rows).argmax(axis=1), np.int64)
-
-
-def _ece(logits: Logits, temperature: float, labels: NDArray[np.int64]) -> float:
-    return expected_calibration_error([softmax(row, temperature) for row in logits.tolist()], labels.tolist())

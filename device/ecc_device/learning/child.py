@@ -12,9 +12,9 @@ import signal
 import sys
 from pathlib import Path
 
+from ecc_device.learning.candidate import make_candidate
 from ecc_device.learning.job import read_job, write_outcome
 from ecc_model.errors import EccError
-from ecc_model.optional import require
 
 NICENESS = 15
 MEMORY_BYTES = 2 << 30  # of private data; torch itself takes about 0.4 GB
@@ -29,10 +29,6 @@ def main(arguments: list[str]) -> int:
         print(f"process {parent}, which wanted this update, has ended", file=sys.stderr)
         return 1
     try:
-        torch = require("torch", "on-device learning")
-        torch.set_num_threads(1)
-        from ecc_device.learning.candidate import make_candidate  # torch is asked for first, by name
-
         job, arrays = read_job(folder)
         write_outcome(folder, make_candidate(folder, job, arrays, _print_progress))
     except EccError as error:

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
+import msgspec
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ecc_device.learning.lesson import Learnt, Lesson, unpack_rows
 from ecc_device.learning.recipes import Recipe
 from ecc_model.bits import Spikes
 from ecc_model.nets import losses
+from ecc_model.nets.checkpoint import load_edge
+from ecc_model.nets.neuron import Lif
+from ecc_model.nets.quantize import compile_section
 from ecc_model.nets.vgg import Classifier
 
 ROWS_AT_ONCE = 256  # through the old exit
@@ -32,6 +37,22 @@ class Lessons:
     logits: NDArray[np.float32]
     replay_spikes: Spikes
     replay_labels: NDArray[np.int64]
+
+
+def learn_lesson(lesson: Lesson, recipe: Recipe) -> Learnt:
+    """The model's network with an exit that learnt the lesson and replayed guard rows, and its integers. One thread."""
+    torch.set_num_threads(1)
+    model, program, guard = lesson.model, lesson.model.program, lesson.model.guard
+    net, replayed = load_edge(model.path, Lif), ~guard.judge.astype(np.bool_)
+    lessons = Lessons(
+        unpack_rows(lesson.rows, program),
+        lesson.logits.copy(),
+        unpack_rows(guard.bits[replayed], program),
+        guard.labels[replayed].astype(np.int64),
+    )
+    net.exit = learn(net.exit, lessons, recipe, lesson.seed, lesson.progress)
+    net.config = msgspec.structs.replace(net.config, classes=len(lesson.labels))
+    return Learnt(replace(program, exit=compile_section(net.exit, steps=program.steps), second=()), net)
 
 
 def grow(exit_: nn.Sequential, classes: int) -> nn.Sequential:

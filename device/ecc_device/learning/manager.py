@@ -23,6 +23,7 @@ import numpy as np
 from ecc_device.clock import Clock
 from ecc_device.engines import NumpyEngine
 from ecc_device.learning.job import Job, Outcome, assemble, read_outcome, write_job
+from ecc_device.learning.recipes import DEFAULT
 from ecc_device.models import add_model, discard_trial, load_version, turn_down
 from ecc_device.store import Store, Version
 from ecc_model import bits
@@ -30,6 +31,7 @@ from ecc_model.errors import EccError, UpdateError
 from ecc_model.modelfile import EdgeModel, read_edge
 
 BUDGET_S = 600.0  # an update that takes longer is given up
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # the environment that numpy's libraries read
 STARTS = ("charging", "offline")
 STOPS = ("undocked",)
 _log = logging.getLogger("ecc_device")
@@ -63,7 +65,7 @@ class UpdateManager:
         clock: Clock,
         swap: Callable[[EdgeModel, int], None],
         *,
-        learner: str = "lwf",
+        learner: str = DEFAULT,
         budget_s: float = BUDGET_S,
         seed: int = 0,
     ) -> None:
@@ -161,7 +163,7 @@ class UpdateManager:
             write_job(work, job, arrays)
             outcome = self._learn(work)
             candidate = self._checked(work / "candidate.pt", outcome, model)
-            figures = outcome.figures | {"reason": outcome.reason, "last_row": last_row, "learner": self._learner}
+            figures = outcome.figures | {"reason": outcome.reason, "last_row": last_row}
             no = add_model(self._store, self._folder, candidate, active.no, figures, self._clock.now())
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -193,7 +195,9 @@ class UpdateManager:
                 raise UpdateError(f"stopped: {self._stop_reason}; the rows stay for the next update")
             command = [sys.executable, "-m", "ecc_device.learning.child", str(work), str(os.getpid())]
             with (work / "errors.txt").open("w") as errors:
-                child = self._child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+                child = self._child = subprocess.Popen(
+                    command, stdout=subprocess.PIPE, stderr=errors, text=True, env=os.environ | ONE_THREAD
+                )
         timer = threading.Timer(self._budget_s, self.stop, [f"longer than {self._budget_s:.0f} s"])
         timer.daemon = True
         timer.start()

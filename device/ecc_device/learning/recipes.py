@@ -1,4 +1,4 @@
-"""How an exit learns, by name; without torch, so that command lines can list it."""
+"""How a device learns, by name; without torch, so that command lines can list it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of one learner. Steps are Adam steps with a cosine learning rate."""
+    """Settings of learning by gradients. Steps are Adam steps with a cosine learning rate."""
 
     steps: int = 200
     batch: int = 32
@@ -20,4 +20,16 @@ class Recipe:
 
 OURS = Recipe()
 PLAIN = Recipe(l_new=0.0, l_old=0.5, replay=False, freeze_norm=False)
-LEARNERS = {"lwf": OURS, "lwf-plain": PLAIN}
+LWF = {"lwf": OURS, "lwf-plain": PLAIN}  # those that need torch
+REPLAY_PER_NEW_CLASS = 10  # learnt rows of a new class that join the guard set, so that it is not forgotten later
+
+# What each choice makes: one candidate, or several of which the gate prefers one. Of equally good ones the first, so
+# the cheapest stand first.
+LEARNERS = {
+    "auto": ("analytic", "lwf", "both"),
+    "analytic": ("analytic",),
+    "lwf": ("lwf",),
+    "both": ("both",),
+    "lwf-plain": ("lwf-plain",),
+}
+DEFAULT = "auto"

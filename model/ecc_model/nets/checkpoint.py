@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +22,7 @@ from ecc_model.modelfile import (
     add_records,
     edge_records,
     read_manifest,
+    whole_file,
     with_rates,
 )
 from ecc_model.nets.cloud import CloudConfig, CloudNet
@@ -31,6 +30,7 @@ from ecc_model.nets.neuron import Neuron
 from ecc_model.nets.vgg import SpikingVgg9, VggConfig
 from ecc_model.program import Program
 from ecc_model.rates import RateTable
+from ecc_model.statistics import Statistics
 
 ENCODER_NAME = "bottleneck"
 CLOUD_FORMAT = 1  # there is no program in a worker's file
@@ -60,18 +60,16 @@ def save_edge(
     threshold: float,
     provenance: dict[str, str],
     rates: RateTable | None = None,
+    statistics: Statistics | None = None,
     half: bool = False,
 ) -> None:
     """Write an edge model atomically: float weights for torch, integer program and guard set for the device.
 
-    `rates` are those of the encoder's spikes. `half` stores matrices of weights in 16 bits; they come back as what
-    `round_to_half` makes of them.
+    `rates` are those of the encoder's spikes, `statistics` what a device can learn from without torch. `half` stores
+    matrices of weights in 16 bits; they come back as what `round_to_half` makes of them.
 
     `ModelError` when it cannot be written.
     """
-    spec, records = edge_records(program, guard)
-    encoder = EncoderInfo(ENCODER_NAME, program.features_id, list(program.code_shape))
-    encoders, tables = with_rates([encoder], {} if rates is None else {ENCODER_NAME: rates})
     frame = program.input
     manifest = Manifest(
         format=program.format,
@@ -79,13 +77,12 @@ def save_edge(
         labels=list(labels),
         temperature=temperature,
         threshold=threshold,
-        encoders=encoders,
+        encoders=[EncoderInfo(ENCODER_NAME, program.features_id, list(program.code_shape))],
         frame=[frame.steps, frame.channels, frame.height, frame.width],
         network=msgspec.to_builtins(net.config),
-        program=spec,
         provenance=provenance,
     )
-    _save(path, net, manifest, {**records, "rates": tables} if tables else records, half)
+    _save(path, net, *edge_records(manifest, program, guard, statistics, rates), half)
 
 
 def save_cloud(
@@ -144,23 +141,16 @@ def load_cloud(path: Path, neuron: Neuron) -> tuple[CloudNet, Manifest]:
 
 
 def _save(path: Path, net: nn.Module, manifest: Manifest, records: Records, half: bool) -> None:
-    partial = path.with_name(path.name + ".partial")
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
     if half:
         weights |= {name: tensor.half() for name, tensor in _matrices(weights).items()}
     manifest = msgspec.structs.replace(manifest, records={WEIGHTS: weights_hash(weights)})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(weights, partial)
+    with whole_file(path) as partial:
+        try:
+            torch.save(weights, partial)
+        except RuntimeError as exc:  # torch's writer has no error of its own for a full disk
+            raise ModelError(f"{path}: cannot be written (is the disk full?); choose another place for it") from exc
         add_records(partial, manifest, records)
-        with partial.open("rb") as stream:
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except (OSError, RuntimeError) as exc:  # torch's writer has no error of its own for a full disk
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        reason = exc.strerror if isinstance(exc, OSError) else "is the disk full?"
-        raise ModelError(f"{path}: cannot be written ({reason}); choose another place for it") from exc
 
 
 _Config = TypeVar("_Config", VggConfig, CloudConfig)

@@ -44,13 +44,12 @@ class Decoder(nn.Module):
     Shape: (T, B, C', H', W') spikes that travelled -> (T, B, C, H' stride, W' stride) spikes as at the cut.
     """
 
-    def __init__(self, config: CloudConfig, neuron: Neuron) -> None:
+    def __init__(self, code_channels: int, split_channels: int, stride: int, neuron: Neuron) -> None:
         super().__init__()
-        stride = config.code_stride
         self.conv = nn.ConvTranspose2d(
-            config.code_channels, config.split_channels, 3, stride, 1, output_padding=stride - 1, bias=False
+            code_channels, split_channels, 3, stride, 1, output_padding=stride - 1, bias=False
         )
-        self.norm = nn.BatchNorm2d(config.split_channels)
+        self.norm = nn.BatchNorm2d(split_channels)
         nn.init.constant_(self.norm.weight, GAMMA)
         self.lif = neuron()
 
@@ -81,7 +80,7 @@ class CloudNet(nn.Module):
     def __init__(self, config: CloudConfig, neuron: Neuron) -> None:
         super().__init__()
         self.config = config
-        self.decoder = Decoder(config, neuron)
+        self.decoder = Decoder(config.code_channels, config.split_channels, config.code_stride, neuron)
         self.tail = Tail(config)
         self.teacher = None if config.teacher is None else build_ann(config.teacher)
 

@@ -1,8 +1,13 @@
 import math
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from ecc_device.calibration import TEMPERATURES, expected_calibration_error, fit_temperature, fit_threshold
+from ecc_model.numerics import log, softmax
 
 
 def test_temperature_recovers_the_factor_by_which_logits_are_overconfident():
@@ -14,6 +19,26 @@ def test_temperature_recovers_the_factor_by_which_logits_are_overconfident():
 
 def test_temperature_stays_on_its_grid_when_every_row_is_right():
     assert fit_temperature([[5.0, 0.0]] * 10, [0] * 10) == TEMPERATURES[0]
+
+
+def row_by_row(logits, labels):
+    """The definition, a row at a time."""
+
+    def loss(temperature):
+        chosen = [softmax(row, temperature)[label] for row, label in zip(logits, labels, strict=True)]
+        return -math.fsum(log(max(p, 1e-12)) for p in chosen)
+
+    return min(TEMPERATURES, key=loss)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_all_rows_at_once_give_the_temperature_of_row_by_row(data):
+    rows, classes = data.draw(st.integers(0, 12)), data.draw(st.integers(1, 6))
+    most = data.draw(st.sampled_from([0.5, 10.0, 1e4]))  # losses of the last are clipped, and have several minima
+    logits = data.draw(arrays(np.float32, (rows, classes), elements=st.floats(-most, most, width=32))).tolist()
+    labels = data.draw(st.lists(st.integers(0, classes - 1), min_size=rows, max_size=rows))
+    assert fit_temperature(logits, labels) == row_by_row(logits, labels)
 
 
 @pytest.mark.parametrize(("accepted", "expected"), [(0.9, 0.9), (0.5, 0.5), (1.0, 1.0), (0.91, 1.0), (0.01, 0.1)])

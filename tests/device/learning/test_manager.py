@@ -1,14 +1,15 @@
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
 from ecc_device.clock import VirtualClock
 from ecc_device.learning.manager import UpdateManager
+from ecc_device.learning.recipes import DEFAULT
 from ecc_device.models import open_active, rollback
 from ecc_device.store import Store
 from ecc_model.errors import DeviceError, ModelError, StoreError, StoreFull
@@ -21,18 +22,31 @@ def models(tmp_path_factory):
     return write_tiny_models(tmp_path_factory.mktemp("models"), learnable=True)
 
 
-@pytest.fixture
-def device(tmp_path, models):
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """Model files as they were before there were statistics in them."""
+    return write_tiny_models(tmp_path_factory.mktemp("bare"), learnable=True, statistics=False)
+
+
+@contextlib.contextmanager
+def running(models, folder, learner):
     """A store with the factory model active and 144 answered rows, and where swaps are noted."""
-    with Store.open(tmp_path / "state") as store:
-        open_active(models.edge, store, tmp_path / "state", 0.0)
+    with Store.open(folder) as store:
+        open_active(models.edge, store, folder, 0.0)
         fill_answered(store, models.program)
         swaps = []
         manager = UpdateManager(
-            store, tmp_path / "state", VirtualClock(), lambda model, no: swaps.append((model.labels, no))
+            store, folder, VirtualClock(), lambda model, no: swaps.append((model.labels, no)), learner=learner
         )
-        yield store, manager, swaps, tmp_path / "state"
+        yield store, manager, swaps, folder
         manager.close()
+
+
+@pytest.fixture
+def device(tmp_path, models):
+    """With the learner that is fastest."""
+    with running(models, tmp_path / "state", "analytic") as found:
+        yield found
 
 
 def test_charging_makes_a_new_model_from_what_the_cloud_answered(device, models):
@@ -76,17 +90,17 @@ def test_undocking_stops_the_update_and_keeps_the_rows(device):
 @pytest.mark.parametrize(
     "failure", ["MemoryError", 'RuntimeError("DefaultCPUAllocator: can\'t allocate memory: 78643200 bytes")']
 )
-def test_a_learner_without_memory_leaves_everything_as_it_was(device, monkeypatch, failure):
-    store, manager, swaps, folder = device
-    monkeypatch.setenv("PYTHONPATH", str(Path(folder).parent))
-    (Path(folder).parent / "torch.py").write_text(f"raise {failure}")
-    manager.handle("offline")
-    decision = manager.wait(60)
-    assert decision.reason == (
-        "the learner failed (exit 1): the update needs more than 2048 MiB; learn from fewer rows"
-    )
-    assert swaps == []
-    assert store.summary().rows["labelled"] == 144
+def test_a_learner_without_memory_leaves_everything_as_it_was(tmp_path, models, monkeypatch, failure):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "torch.py").write_text(f"raise {failure}")
+    with running(models, tmp_path / "state", "lwf") as (store, manager, swaps, _):
+        manager.handle("offline")
+        decision = manager.wait(60)
+        assert decision.reason == (
+            "the learner failed (exit 1): the update needs more than 2048 MiB; learn from fewer rows"
+        )
+        assert swaps == []
+        assert store.summary().rows["labelled"] == 144
 
 
 def test_rows_that_were_turned_down_are_not_learnt_again(device, models):
@@ -147,10 +161,8 @@ stage = sys.argv[3]
 def say(*_):
     print("now", flush=True)
     threading.Event().wait()
-if stage == "swap":
-    manager = UpdateManager(store, folder, VirtualClock(), say)
-else:
-    manager = UpdateManager(store, folder, VirtualClock(), lambda *_: None)
+swap = say if stage == "swap" else lambda *_: None
+manager = UpdateManager(store, folder, VirtualClock(), swap, learner="analytic" if stage == "swap" else "lwf")
 model, no = open_active(Path(sys.argv[2]), store, folder, 0.0)
 manager.handle("charging")
 while stage == "learning" and not manager.status()["progress_percent"]:
@@ -178,7 +190,7 @@ def test_sigkill_during_an_update_leaves_the_old_model_and_all_rows(tmp_path, mo
         _, no = open_active(models.edge, store, folder, 0.0)
         assert no == 1
         assert store.summary().rows == {"waiting": 0, "labelled": 144, "learnt": 0}
-        manager = UpdateManager(store, folder, VirtualClock(), lambda *_: None)
+        manager = UpdateManager(store, folder, VirtualClock(), lambda *_: None, learner="analytic")
         manager.handle("charging")
         assert manager.wait(120).accepted
         assert store.summary().rows["learnt"] == 144
@@ -250,17 +262,75 @@ def test_a_state_folder_without_room_for_a_model_is_named(tmp_path, models):
         open_active(models.edge, store, folder, 0.0)
 
 
-def test_without_torch_the_reason_is_the_command_that_installs_it(device, monkeypatch):
-    store, manager, _, folder = device
+@pytest.fixture
+def no_torch(tmp_path, monkeypatch):
+    """The child finds no torch."""
     missing = "raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')"
-    (folder.parent / "torch.py").write_text(missing)
-    monkeypatch.setenv("PYTHONPATH", str(folder.parent))
-    manager.handle("charging")
-    assert manager.wait(60).reason == (
-        "the learner failed (exit 1): on-device learning needs the package 'torch'; "
-        "install it with: pip install 'ecc-snn[learn]'"
-    )
-    assert store.summary().rows["labelled"] == 144
+    (tmp_path / "torch.py").write_text(missing)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+NO_TORCH = (
+    "the learner failed (exit 1): on-device learning needs the package 'torch'; "
+    "install it with: pip install 'ecc-snn[learn]'"
+)
+
+
+@pytest.mark.parametrize("learner", ["lwf", "both"])
+@pytest.mark.usefixtures("no_torch")
+def test_without_torch_the_reason_is_the_command_that_installs_it(tmp_path, models, learner):
+    with running(models, tmp_path / "state", learner) as (store, manager, _, _):
+        manager.handle("charging")
+        assert manager.wait(60).reason == NO_TORCH
+        assert store.summary().rows["labelled"] == 144
+
+
+@pytest.mark.usefixtures("no_torch")
+def test_without_torch_a_device_learns_in_closed_form(tmp_path, models):
+    with running(models, tmp_path / "state", DEFAULT) as (_, manager, swaps, _):
+        manager.handle("charging")
+        decision = manager.wait(60)
+        assert decision.accepted, decision.reason
+        assert [one["learner"] for one in decision.figures["candidates"]] == ["analytic"]
+        assert swaps == [(DIGITS, 2)]
+
+
+@pytest.mark.usefixtures("no_torch")
+def test_without_torch_and_statistics_there_is_nothing_to_learn_with(tmp_path, bare):
+    with running(bare, tmp_path / "state", DEFAULT) as (_, manager, _, _):
+        manager.handle("charging")
+        assert manager.wait(60).reason == NO_TORCH
+
+
+def test_a_model_file_without_statistics_learns_by_gradients(tmp_path, bare):
+    with running(bare, tmp_path / "state", DEFAULT) as (store, manager, swaps, folder):
+        manager.handle("charging")
+        decision = manager.wait(200)
+        assert decision.accepted, decision.reason
+        assert [one["learner"] for one in decision.figures["candidates"]] == ["lwf"]
+        assert swaps == [(DIGITS, 2)]
+        model, _ = open_active(bare.edge, store, folder, 0.0)
+        assert (model.statistics, model.program.format) == (None, 1)
+    with running(bare, tmp_path / "other", "analytic") as (_, manager, _, _):
+        manager.handle("charging")
+        assert manager.wait(60).reason == (
+            "the learner failed (exit 1): the model file has no statistics to learn from in closed form; "
+            "learn with: --learner lwf"
+        )
+
+
+def test_the_default_makes_three_candidates_and_takes_the_one_that_the_gate_prefers(tmp_path, models):
+    with running(models, tmp_path / "state", DEFAULT) as (store, manager, _, folder):
+        manager.handle("charging")
+        decision = manager.wait(200)
+        assert decision.accepted, decision.reason
+        candidates = decision.figures["candidates"]
+        assert [one["learner"] for one in candidates] == ["analytic", "lwf", "both"]
+        ranks = [(one["held_agreement_after"], -one["known_loss_points"]) for one in candidates]
+        assert decision.figures["learner"] == candidates[ranks.index(max(ranks))]["learner"]
+        assert store.versions()[-1].figures["learner"] == decision.figures["learner"]
+        model, _ = open_active(models.edge, store, folder, 0.0)
+        assert model.manifest.provenance["learner"] == decision.figures["learner"]
 
 
 def test_a_learner_whose_device_is_gone_does_nothing(tmp_path):

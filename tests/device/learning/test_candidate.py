@@ -1,0 +1,153 @@
+"""Candidates of each learner: what they learn from, what they carry, which one is preferred."""
+
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ecc_device.engines import NumpyEngine, ReferenceEngine
+from ecc_device.learning.candidate import Course, Judgement, judge, possible, write_taught
+from ecc_device.learning.job import Job, held_out
+from ecc_device.learning.lesson import count_rows, exit_logits, unpack_rows
+from ecc_device.learning.recipes import LEARNERS
+from ecc_model import bits
+from ecc_model.modelfile import read_edge
+from ecc_model.nets.checkpoint import load_edge
+from ecc_model.nets.neuron import Lif
+from ecc_model.program import Conv, MaxPool, Probe, Readout
+from support.models import DIGITS, TAPS, class_rows, write_tiny_models
+
+LABELS = [6, 7, 8, 9] * 20 + [0, 1, 2, 3, 4, 5] * 4
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    return write_tiny_models(tmp_path_factory.mktemp("models"), learnable=True, rates="channel+step")
+
+
+def update(models, learner, labels=LABELS):
+    """A job and its rows, all answered rightly."""
+    rows = np.stack([np.frombuffer(row, np.uint8) for row in class_rows(models.program, labels, seed=3)])
+    logits = 6.0 * np.eye(10, dtype=np.float32)[labels]
+    job = Job(model=str(models.edge), labels=list(DIGITS), row_ids=list(range(len(rows))), learner=learner, seed=0)
+    return job, {"bits": rows, "logits": logits, "held": held_out(np.array(labels))}
+
+
+@pytest.fixture(scope="module")
+def course(models):
+    return Course(*update(models, "auto"), lambda share: None)
+
+
+def test_what_each_choice_makes(models, monkeypatch):
+    model = read_edge(models.edge)
+    assert {name: possible(name, model) for name in LEARNERS} == {
+        "auto": ("analytic", "lwf", "both"),
+        "analytic": ("analytic",),
+        "lwf": ("lwf",),
+        "both": ("both",),
+        "lwf-plain": ("lwf-plain",),
+    }
+    assert possible("auto", replace(model, statistics=None)) == ("lwf",)
+
+
+def test_only_rows_that_are_not_held_out_reach_the_statistics(models, course):
+    _, arrays = update(models, "analytic")
+    before, after = read_edge(models.edge).statistics, course.taught("analytic").statistics
+    learnt = ~arrays["held"].astype(bool)
+    assert learnt.sum() == 88
+    assert before.rows.tolist() == [40] * 6
+    assert after.rows.tolist() == [44] * 6 + [16] * 4
+    counts = count_rows(models.program, before, arrays["bits"][learnt])
+    labels = np.array(LABELS)[learnt]
+    np.testing.assert_array_equal(after.sums[7], counts[labels == 7].sum(axis=0))
+    np.testing.assert_array_equal(after.sums[:6].sum(axis=0) - before.sums.sum(axis=0), counts[labels < 6].sum(axis=0))
+
+
+@pytest.mark.parametrize("learner", ["analytic", "lwf", "both"])
+def test_every_candidate_learns_new_classes_and_carries_the_same_statistics(models, course, tmp_path, learner):
+    taught = course.taught(learner)
+    job, _ = update(models, learner)
+    fresh = [k % 10 for k in range(100)]
+    rows = np.stack([np.frombuffer(row, np.uint8) for row in class_rows(models.program, fresh, seed=8)])
+    assert (exit_logits(taught.program, rows).argmax(axis=1) == fresh).mean() >= 0.95
+    accepted, reason = judge(course, taught, job).accepted, judge(course, taught, job).reason
+    assert accepted, reason
+    write_taught(tmp_path / "candidate.pt", job, taught)
+    written = read_edge(tmp_path / "candidate.pt")
+    assert written.statistics.rows.tolist() == [44] * 6 + [16] * 4
+    assert (written.labels, written.temperature, written.threshold) == (DIGITS, taught.temperature, taught.threshold)
+    assert written.manifest.provenance["learner"] == learner
+    assert written.rates.kind == "channel+step"
+    assert written.program.features_id == models.program.features_id
+    assert exit_logits(written.program, rows).tobytes() == exit_logits(taught.program, rows).tobytes()
+    again = read_edge(models.edge).manifest.statistics
+    assert written.manifest.statistics.stats_id == again.stats_id
+    load_edge(tmp_path / "candidate.pt", Lif)
+
+
+def test_without_gradients_torchs_part_is_copied_byte_for_byte(models, course, tmp_path):
+    job, _ = update(models, "analytic")
+    path = tmp_path / "candidate.pt"
+    write_taught(path, job, course.taught("analytic"))
+    with zipfile.ZipFile(models.edge) as archive:
+        first = min(info.header_offset for info in archive.infolist() if "/extra/" in info.filename)
+        names = [name for name in archive.namelist() if "/extra/" not in name]
+    assert path.read_bytes()[:first] == models.edge.read_bytes()[:first]
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist()[: len(names)] == names
+        assert len(archive.namelist()) == len(names) + 5
+    before, after = load_edge(models.edge, Lif).state_dict(), load_edge(path, Lif).state_dict()
+    assert all((before[name] == after[name]).all() for name in before)
+    # and once more, from what was written so
+    second = Course(*update(replace(models, edge=path), "analytic"), lambda share: None)
+    write_taught(tmp_path / "next.pt", job, second.taught("analytic"))
+    assert read_edge(tmp_path / "next.pt").statistics.rows.tolist() == [48] * 6 + [32] * 4
+
+
+def test_the_exits_are_what_their_learners_say(models, course):
+    closed, trained, both = (course.taught(name).program for name in ("analytic", "lwf", "both"))
+    assert isinstance(closed.exit[-1], Probe)
+    assert ([type(layer) for layer in closed.exit[:-1]], closed.exit[-1].taps) == ([Conv, Conv, Conv, MaxPool], TAPS)
+    assert closed.second == trained.second == ()
+    assert isinstance(trained.exit[-1], Readout)
+    assert (len(both.exit), len(both.second)) == (len(trained.exit), len(closed.exit))
+    assert (closed.format, trained.format, both.format) == (3, 1, 3)
+
+
+def test_both_is_the_mean_of_both_each_over_its_temperature(models, course):
+    closed, trained, both = (course.taught(name) for name in ("analytic", "lwf", "both"))
+    rows = course.unlearnt.rows[:20]
+    parts = [exit_logits(one.program, rows) / one.temperature for one in (closed, trained)]
+    mean = (parts[0] + parts[1]) / 2
+    np.testing.assert_allclose(exit_logits(both.program, rows), mean, rtol=1e-4, atol=1e-4)
+    for split in unpack_rows(rows[:3], both.program):
+        assert NumpyEngine(both.program).exit(split).tobytes() == ReferenceEngine(both.program).exit(split).tobytes()
+
+
+def test_a_later_update_learns_on_from_each_kind_of_model(models, course, tmp_path):
+    for learner in ("analytic", "both"):
+        path = tmp_path / f"{learner}.pt"
+        write_taught(path, update(models, learner)[0], course.taught(learner))
+        later = Course(*update(replace(models, edge=path), "auto"), lambda share: None)
+        assert later.taught("lwf").program.second == ()
+        assert later.taught("analytic").program.second == ()
+        assert later.taught("analytic").statistics.rows.tolist() == [48] * 6 + [32] * 4
+
+
+def test_the_gate_prefers_accepted_ones_then_agreement_then_a_smaller_loss():
+    def judged(accepted, agreement, loss):
+        return Judgement(accepted, "", {"held_agreement_after": agreement, "known_loss_points": loss})
+
+    order = [judged(True, 0.9, 0.5), judged(True, 0.9, 1.0), judged(True, 0.8, -1.0), judged(False, 1.0, 0.0)]
+    assert sorted(order, key=lambda one: one.rank, reverse=True) == order
+
+
+def test_packed_rows_are_counted_like_frames(models):
+    _, arrays = update(models, "analytic")
+    found = read_edge(models.edge).statistics
+    counts = count_rows(models.program, found, arrays["bits"][:3])
+    for row, own in zip(arrays["bits"], counts, strict=False):
+        split = bits.unpack(row.tobytes(), models.program.split_shape)
+        assert own[: models.program.split_shape[1] * 4].sum() == split.sum()
