@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ecc_model.bits import Spikes
+
 DEFAULT_RATE_HZ = 10.0  # of recordings that carry no times
 
 
@@ -19,6 +21,8 @@ class Frame:
     time_s: float  # seconds since the source began, never less than the frame before
     pixels: np.ndarray[Any, np.dtype[np.uint8]]  # (H, W, C) or (T, H, W, C), C 1 to 3, RGB where C is 3
     label: str | None  # the true class, where the source knows it
+    camera: str = ""  # which of a device's cameras took it; empty where there is one
+    spikes: Spikes | None = None  # at the split point, where a recording holds them instead of pixels
 
 
 class Source(Protocol):

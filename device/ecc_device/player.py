@@ -15,6 +15,8 @@ from typing import Any
 from ecc_device.clock import VirtualClock
 from ecc_device.device import Device
 from ecc_device.frame import Frame
+from ecc_device.recordings.part import WHOLE, Part
+from ecc_device.recordings.recording import Step
 from ecc_device.results import Result
 from ecc_device.sources import Source
 from ecc_model.errors import DeviceError, EccError, FrameError, LinkError, SourceError
@@ -76,8 +78,17 @@ def percentiles_ms(seconds: Iterable[float]) -> dict[str, float]:
     return {f"p{p}": round(1000 * ordered[min(len(ordered) - 1, p * len(ordered) // 100)], 3) for p in (50, 95, 99)}
 
 
-def play(source: Source, device: Device, clock: VirtualClock) -> Iterator[tuple[Result, str | None]]:
-    """Classify every frame of a recording at the recording's time; yields results with the frames' own labels."""
+def play(
+    source: Source,
+    device: Device,
+    clock: VirtualClock,
+    part: Part = WHOLE,
+    before: Callable[[Step], None] = lambda step: None,
+) -> Iterator[tuple[Result, str | None]]:
+    """Classify every frame of a recording at the recording's time; yields results with the frames' own labels.
+
+    before: called with each frame's step, when the clock stands at it.
+    """
     if source.live:
         raise SourceError(f"{source.name} is live and cannot be replayed; run it with: ecc-device start --source")
     patience_s = device.config.patience_s
@@ -87,9 +98,10 @@ def play(source: Source, device: Device, clock: VirtualClock) -> Iterator[tuple[
             or f"{device.config.broker}: no worker announced itself in {patience_s:g} s; "
             "start one with: ecc-cloud start --model cloud.pt"
         )
-    for frame in source:
-        clock.advance_to(frame.time_s)
-        yield classify(device, frame, source.name), frame.label
+    for step in part.steps(source):
+        clock.advance_to(step.frame.time_s)
+        before(step)
+        yield classify(device, step.frame, source.name), step.frame.label
 
 
 def read_live(source: Source, stop: threading.Event) -> Iterator[Frame]:

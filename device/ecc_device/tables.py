@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ecc_device.frame import Source
 from ecc_device.player import Tally
 from ecc_device.results import Result
 
@@ -16,6 +17,25 @@ def live_line(result: Result, tally: Tally) -> str:
     rate = tally.uploads / tally.frames
     sure = f"{result.answer.probability:.0%} ({result.stands}: {result.why})"
     return f"frame {result.frame}  {result.label}  {sure}  uploads {rate:.1%} of {tally.frames}"
+
+
+def source_facts(source: Source) -> dict[str, Any]:
+    """What a source says it is."""
+    return {
+        "name": source.name,
+        "shape": list(source.shape),
+        "rate_hz": source.rate_hz,
+        "length": source.length,
+        "labels": None if source.labels is None else list(source.labels),
+    }
+
+
+def source_line(facts: dict[str, Any]) -> str:
+    """The same on one line: name, frames, their shape and rate, classes."""
+    count = facts["length"]
+    frames = "frames" if count is None else f"{count} frame{'' if count == 1 else 's'}"
+    text = f"{facts['name']} ({frames} of {' x '.join(map(str, facts['shape']))}, {facts['rate_hz']:.4g} a second"
+    return text + (")" if facts["labels"] is None else f", {len(facts['labels'])} classes)")
 
 
 def closing_line(tally: Tally) -> str:
@@ -29,6 +49,7 @@ def print_replay(summary: dict[str, Any]) -> None:
     for name, unit in (("edge_accuracy", "%"), ("collab_accuracy", "%"), ("upload_rate", "%")):
         value = summary[name]
         table.add_row(name.replace("_", " "), "no labels" if value is None else f"{100 * value:.1f} {unit}")
+    table.add_row("source", source_line(summary["source"]))
     table.add_row("frames", str(summary["frames"]))
     table.add_row("uploads", f"{summary['uploads']} of {summary['bytes_per_upload']:.1f} bytes")
     for name in ("latency_ms", "upload_latency_ms"):

@@ -128,7 +128,7 @@ def test_a_folder_of_images_alone_runs_to_its_end(work: Path, tmp_path: Path) ->
     assert all(result["time_s"] > 1.6e9 for result in results), "live frames have the wall clock's stamps"
     assert done.stderr.splitlines() == [
         ALONE,
-        f"device: images, model 1, state in {tmp_path / 's'}",
+        f"device: images (3 frames of 16 x 16 x 3, 10 a second), model 1, state in {tmp_path / 's'}",
         "3 frames, 0 went up (0 bytes)",
     ]
 

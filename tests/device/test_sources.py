@@ -19,7 +19,7 @@ from PIL import Image
 from ecc_device.sources import Frame, Source, open_source, save_npz
 from ecc_model.errors import MissingPackage, SourceError
 
-ACCEPTED = "a source is a folder of images (.png, .jpg, .jpeg, .bmp, .webp), an .npz of frames, or camera:N"
+ACCEPTED = "a source is a folder of images or events, a video, .npz, .mcap, .raw or .bin file, or camera:N"
 
 
 def picture(seed: int, height: int = 6, width: int = 5, channels: int = 3) -> NDArray[np.uint8]:
@@ -41,7 +41,7 @@ def test_a_missing_path_lists_what_is_accepted(tmp_path: Path) -> None:
 
 
 def test_an_unknown_file_lists_what_is_accepted(tmp_path: Path) -> None:
-    path = tmp_path / "film.mp4"
+    path = tmp_path / "film.txt"
     path.write_bytes(b"")
     assert error_of(path) == f"{path}: not a known kind of source; {ACCEPTED}"
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecc_device.frame import DEFAULT_RATE_HZ, Frame
-from ecc_device.npzfile import ArrayHeader, NpzFile
+from ecc_device.sources.npzfile import ArrayHeader, NpzFile
 from ecc_model.errors import SourceError
 
 MAX_SIDE = 4096  # pixels
