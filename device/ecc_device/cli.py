@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,15 +18,24 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from ecc_device import control, tables
-from ecc_device.clock import SystemClock, VirtualClock
+from ecc_device.clock import SystemClock
 from ecc_device.device import Device, DeviceConfig
 from ecc_device.engines import DEFAULT, ENGINES
 from ecc_device.events import EVENTS, check_event
+from ecc_device.explain import Explanation
 from ecc_device.filters import FILTERS
+from ecc_device.learning.recipes import DEFAULT as DEFAULT_LEARNER
 from ecc_device.learning.recipes import LEARNERS
+from ecc_device.linkprofiles import PROFILES
 from ecc_device.models import rollback as roll_back
-from ecc_device.player import Tally, classify, play, read_live, write_results
-from ecc_device.sources import Source, open_source
+from ecc_device.player import Tally, classify, read_live, write_results
+from ecc_device.recent import read_facts
+from ecc_device.recordings import Recording
+from ecc_device.recordings.channels import CONTENTS
+from ecc_device.recordings.recording import explained
+from ecc_device.recordings.report import write_report
+from ecc_device.replay import PATIENCE_S, Replay
+from ecc_device.sources import ACCEPTED, Source, open_source
 from ecc_device.statefolder import default_state
 from ecc_device.store import Store
 from ecc_model import console
@@ -44,6 +55,9 @@ StateOption = Annotated[
 SiteOption = Annotated[str, typer.Option(help="The site, as in the topics.")]
 DeviceOption = Annotated[str, typer.Option(help="This device's name; also its MQTT client id.")]
 FilterOption = Annotated[str, typer.Option("--filter", help=f"What counts as ambiguous: {', '.join(FILTERS)}.")]
+BudgetOption = Annotated[
+    str | None, typer.Option(help="What may go up at most: 5% of the frames, or 2MB/h; default: no limit.")
+]
 SendOption = Annotated[str, typer.Option(help="What goes up: features (a few bytes of spikes) or frames (images).")]
 LearnerOption = Annotated[str, typer.Option(help=f"How it learns: {', '.join(LEARNERS)}.")]
 EngineOption = Annotated[
@@ -51,6 +65,10 @@ EngineOption = Annotated[
 ]
 CaOption = Annotated[Path | None, typer.Option(help="Certificates to trust instead of the system's.")]
 InsecureOption = Annotated[bool, typer.Option("--insecure", help="Allow mqtt:// to another machine.")]
+RecordOption = Annotated[Path | None, typer.Option(help="Write a recording to this file, e.g. out.mcap.")]
+RecordAsOption = Annotated[
+    str, typer.Option(help=f"What a recording keeps of a frame, {' or '.join(CONTENTS)}; spikes are no picture.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -64,16 +82,19 @@ def _device() -> None:
 @app.command(epilog="Example: ecc-device start --model vgg9.pt --source camera:0 --broker mqtt://127.0.0.1:1883")
 def start(
     model: ModelOption,
-    source: Annotated[str, typer.Option(help="camera:N, a folder of images, or an .npz of frames.")] = "camera:0",
+    source: Annotated[str, typer.Option(help=f"What to classify: {ACCEPTED}.")] = "camera:0",
     broker: BrokerOption = None,
     state: StateOption = None,
     site: SiteOption = "default",
     device: DeviceOption = "device",
     deadline_ms: Annotated[float, typer.Option(min=0, help="How long an ambiguous frame waits for the cloud.")] = 100.0,
     filter_: FilterOption = "entropy",
+    budget: BudgetOption = None,
     send: SendOption = "features",
-    learner: LearnerOption = "lwf",
+    learner: LearnerOption = DEFAULT_LEARNER,
     engine: EngineOption = None,
+    record: RecordOption = None,
+    record_as: RecordAsOption = "frames",
     ca: CaOption = None,
     insecure: InsecureOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print every result as a JSON line.")] = False,
@@ -87,16 +108,20 @@ def start(
         device=device,
         deadline_s=deadline_ms / 1000,
         filter=filter_,
+        budget=budget,
         send=send,
         learner=learner,
         engine=engine,
+        record=record,
+        record_as=record_as,
         ca=ca,
         insecure=insecure,
     )
     frames = open_source(source)
     with stop_on_signals() as stop, Device(config) as running:
         stop.then(running.stop)
-        console.note(f"{device}: {frames.name}, model {running.runtime.model_no}, state in {config.state}")
+        what = tables.source_line(tables.source_facts(frames))
+        console.note(f"{device}: {what}, model {running.runtime.model_no}, state in {config.state}")
         tally = _run_live(frames, running, stop, as_json)
     console.note(tables.closing_line(tally))
 
@@ -118,20 +143,41 @@ def _run_live(source: Source, device: Device, stop: Stop, as_json: bool) -> Tall
     return tally
 
 
-@app.command(epilog="Example: ecc-device replay stream.npz --model vgg9.pt --broker mqtt://127.0.0.1:1883")
+@app.command(epilog="Example: ecc-device replay out.mcap --expect golden.mcap")
 def replay(
-    source: Annotated[str, typer.Argument(help="A folder of images or an .npz of frames.")],
-    model: ModelOption,
-    broker: BrokerOption = None,
-    state: StateOption = None,
+    source: Annotated[str, typer.Argument(help=f"A recording, or another source: {ACCEPTED}; none that is live.")],
+    model: Annotated[
+        Path | None, typer.Option(help="The edge model; a recording brings along the one that answered then.")
+    ] = None,
+    broker: Annotated[
+        str | None, typer.Option(help="Ask a live worker behind this broker, not the recording; else as for start.")
+    ] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="State folder; default for a recording: one that is removed.")
+    ] = None,
     results: Annotated[Path | None, typer.Option(help="Write every result to this file, a JSON line each.")] = None,
+    record: RecordOption = None,
+    record_as: RecordAsOption = "frames",
+    expect: Annotated[
+        Path | None, typer.Option(help="A recording that the results must equal; exit 1 at the first difference.")
+    ] = None,
+    speed: Annotated[
+        float | None, typer.Option(min=0.001, help="1: as fast as it was recorded; default: as fast as possible.")
+    ] = None,
+    loop: Annotated[int, typer.Option(min=0, help="How often, 0 without end.")] = 1,
+    from_: Annotated[float | None, typer.Option("--from", help="Seconds after the first frame to start at.")] = None,
+    to: Annotated[float | None, typer.Option(help="Seconds after the first frame to end before.")] = None,
+    link: Annotated[
+        str | None, typer.Option(help=f"Recorded answers come over such a link: {', '.join(PROFILES)}.")
+    ] = None,
     site: SiteOption = "default",
     device: DeviceOption = "device",
-    filter_: FilterOption = "entropy",
-    send: SendOption = "features",
-    learner: LearnerOption = "lwf",
+    filter_: Annotated[str | None, typer.Option("--filter", help="As for start; default: as recorded.")] = None,
+    budget: Annotated[str | None, typer.Option(help="As for start; default: as recorded.")] = None,
+    send: Annotated[str | None, typer.Option(help="As for start; default: as recorded.")] = None,
+    learner: Annotated[str | None, typer.Option(help="As for start; default: as recorded.")] = None,
     engine: EngineOption = None,
-    patience_s: Annotated[float, typer.Option(min=0, help="How long to wait for a worker's answer.")] = 60.0,
+    patience_s: Annotated[float, typer.Option(min=0, help="How long to wait for a live worker's answer.")] = PATIENCE_S,
     stay: Annotated[
         bool, typer.Option("--stay", help="After the last frame stay up for events, until SIGTERM.")
     ] = False,
@@ -140,30 +186,57 @@ def replay(
     as_json: JsonOption = False,
 ) -> None:
     """Classify a recording at its own time: the same recording, model and cloud answers give the same results."""
-    config = DeviceConfig(
-        model=model,
-        state=_state(state, device),
-        broker=broker,
-        site=site,
-        device=device,
-        patience_s=patience_s,
-        filter=filter_,
-        send=send,
-        learner=learner,
-        engine=engine,
-        ca=ca,
-        insecure=insecure,
-    )
-    clock = VirtualClock()
-    with stop_on_signals() as stop, contextlib.closing(open_source(source)) as frames:
-        running = Device(config, clock=clock).start(watch=False)
-        stop.then(running.stop)
-        try:
-            with progress_bar(f"replaying {frames.name}") as told:
-                steps = iter(range(1, (frames.length or 1) + 1))
-                played = _until(stop, play(frames, running, clock), frames.length)
-                tally = write_results(results, played, lambda: told(next(steps, 1) / (frames.length or 1)))
-            summary = tally.summary() | {"model_no": running.runtime.model_no, "counts": running.store.counts()}
+    given = {
+        "broker": broker,
+        "filter": filter_,
+        "budget": budget,
+        "send": send,
+        "learner": learner,
+        "ca": ca,
+        "record": record,
+    }
+    options = {name: value for name, value in given.items() if value is not None} | {
+        "site": site,
+        "device": device,
+        "patience_s": patience_s,
+        "insecure": insecure,
+        "record_as": record_as,
+    }
+    with stop_on_signals() as stop:
+        started: float | None = None
+
+        def pace(elapsed_s: float) -> None:
+            nonlocal started
+            started = time.monotonic() if started is None else started
+            if speed is not None:
+                stop.wait(max(0.0, started + elapsed_s / speed - time.monotonic()))
+
+        played = Replay(
+            source,
+            model=model,
+            engine=engine,
+            link=link,
+            start_s=from_,
+            end_s=to,
+            times=loop,
+            state=None if state is None and source.endswith(".mcap") else _state(state, device),
+            expect=expect,
+            options=options,
+            pace=pace,
+        )
+        with played:
+            stop.then(played.device.stop)
+            for note in played.notes:
+                console.note(note)
+            with progress_bar(f"replaying {played.source.name}") as told:
+                steps = itertools.count(1)
+                run = _until(stop, played.run(), played.length)
+                tally = write_results(results, run, lambda: told(min(1.0, next(steps) / (played.length or 1))))
+            summary = tally.summary() | {
+                "source": tables.source_facts(played.source),
+                "model_no": played.device.runtime.model_no,
+                "counts": played.device.store.counts(),
+            }
             if as_json:
                 console.print_json(summary)
             else:
@@ -171,8 +244,6 @@ def replay(
             sys.stdout.flush()
             if stay:
                 stop.wait()
-        finally:
-            running.close()
 
 
 @app.command(epilog="Example: ecc-device status --json")
@@ -185,6 +256,39 @@ def status(state: StateOption = None, device: DeviceOption = "device", as_json: 
     except DeviceNotRunning:
         found = {"running": False} | _buffer(folder)
     console.print_json(found) if as_json else tables.print_facts(found)
+
+
+@app.command(epilog="Example: ecc-device why 17 --recording out.mcap")
+def why(
+    frame: Annotated[int, typer.Argument(min=0, help="The frame's number.")],
+    recording: Annotated[
+        Path | None, typer.Option(help="A recording; without: the running device, or what it left in its folder.")
+    ] = None,
+    state: StateOption = None,
+    device: DeviceOption = "device",
+    as_json: JsonOption = False,
+) -> None:
+    """Explain one decision: both answers, score and threshold, budget, link, cost."""
+    if recording is not None:
+        facts = explained(Recording(recording), frame)
+    else:
+        folder = _state(state, device)
+        try:
+            facts = dict(_asked(folder, "why", frame=frame))
+        except DeviceNotRunning:
+            facts = read_facts(_existing(folder), frame)
+    console.print_json(facts) if as_json else print(Explanation(facts))
+
+
+@app.command(epilog="Example: ecc-device report out.mcap")
+def report(
+    recording: Annotated[Path, typer.Argument(help="A recording, made with --record.")],
+    out: Annotated[Path | None, typer.Option(help="The page; default: beside the recording, as .html.")] = None,
+) -> None:
+    """Draw a recording as one HTML page: uploads, scores, decisions, buffer, link, models, events."""
+    page = recording.with_suffix(".html") if out is None else out
+    write_report(Recording(recording), page)
+    print(page)
 
 
 @app.command(epilog="Example: ecc-device buffer --state ~/.local/state/ecc-snn/device")
@@ -286,11 +390,12 @@ def _polling(folder: Path, told: Any) -> Iterator[None]:
 
 
 def _until(stop: Stop, items: Iterator[T], length: int | None) -> Iterator[T]:
-    """The items; `DeviceError` when `stop` came before the last of `length`."""
+    """The items; `DeviceError` when `stop` came before the last of `length` (None: nobody knows)."""
     for done, item in enumerate(items, 1):
         yield item
         if stop.is_set() and done != length:
-            raise DeviceError(f"stopped after {done} of {length} frames; replay again from the start")
+            of = "" if length is None else f" of {length}"
+            raise DeviceError(f"stopped after {done}{of} frames; replay again from the start")
 
 
 def main() -> None:

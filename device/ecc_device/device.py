@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -14,17 +15,19 @@ import msgspec
 
 from ecc_broker import messages, topics
 from ecc_broker.link import Link, Message, Will
-from ecc_broker.mqtt import MqttLink
+from ecc_device.budget import parse_budget
 from ecc_device.clock import Clock, SystemClock
 from ecc_device.control import ControlServer
 from ecc_device.engines import check_engine
 from ecc_device.events import Health
 from ecc_device.filters import check_filter
 from ecc_device.learning.manager import UpdateManager
-from ecc_device.learning.recipes import LEARNERS
+from ecc_device.learning.recipes import DEFAULT, LEARNERS
 from ecc_device.models import open_active, rollback
-from ecc_device.offload import Offload
+from ecc_device.offload import Asked, Offload
 from ecc_device.power import LinkWatcher, PowerWatcher, Watch
+from ecc_device.recent import RecentDecisions
+from ecc_device.recordings.recorder import Recorder, check_content
 from ecc_device.runtime import Runtime
 from ecc_device.store import DEFAULT_MAX_BYTES, Store
 from ecc_model.errors import DeviceError, LinkError, WireError
@@ -32,6 +35,10 @@ from ecc_model.modelfile import EdgeModel
 
 SENDS = ("features", "frames")
 ROLLBACK_PAUSE_S = 60.0
+# of `DeviceConfig`: where things are, and what a replay decides anew; the rest stands in a recording's metadata
+NOT_REPEATED = frozenset(
+    {"model", "state", "broker", "site", "device", "patience_s", "engine", "ca", "insecure", "record", "record_as"}
+)
 MAX_DETAIL = 200  # characters of an event's text
 
 
@@ -47,10 +54,13 @@ class DeviceConfig:
     deadline_s: float = 0.1
     patience_s: float | None = None  # a replay's: wait for a live worker instead of a deadline
     filter: str = "entropy"
+    budget: str | None = None  # of uploads: "5%" of the frames, or "2MB/h"; None: what the threshold says
     send: str = "features"
-    learner: str = "lwf"
+    learner: str = DEFAULT
     engine: str | None = None  # None: the fastest one that is installed
     max_bytes: int = DEFAULT_MAX_BYTES
+    record: Path | None = None  # out.mcap: a recording, from start to close
+    record_as: str = "frames"  # what it keeps of a frame: "frames" (pixels) or "spikes" (no picture)
     ca: Path | None = None
     insecure: bool = False
     seed: int = 0
@@ -73,6 +83,8 @@ class Device:
         topics.check_name("device", config.device)
         check_filter(config.filter)
         check_engine(config.engine)
+        check_content(config.record_as)
+        budget = None if config.budget is None else parse_budget(config.budget)
         self.store = Store.open(config.state, config.max_bytes)
         # absolute: the program around us may change its working directory
         self.config = config = replace(config, state=config.state.absolute())
@@ -92,6 +104,7 @@ class Device:
                 deadline_s=config.deadline_s,
                 patience_s=config.patience_s,
                 engine=config.engine,
+                budget=budget,
             )
         except BaseException:
             self.store.close()
@@ -99,25 +112,36 @@ class Device:
         if self.store.quarantined is not None:
             self.health.say("store", f"the buffer was damaged; it was moved to {self.store.quarantined}")
         self.updates = UpdateManager(
-            self.store, config.state, self.clock, self._swap, learner=config.learner, seed=config.seed
+            self.store, config.state, self.clock, self.swap, learner=config.learner, seed=config.seed
         )
         self.runtime.on_event(self.updates.handle)
         self.updates.on_decision(self._tell_update)
         self.offload: Offload | None = None
         self._control = ControlServer(config.state, self._handlers())
         self._watch: Watch | None = None
+        self._recorder: Recorder | None = None
+        self._recent = RecentDecisions()
+        self.runtime.on_frame(self._recent.add)
+        self.runtime.on_result(self._recent.correct)
 
-    def start(self, *, watch: bool = True) -> Device:
-        """Connect, listen on the control socket, and (`watch`) follow battery and link; closed again if that fails."""
+    def start(self, *, watch: bool = True, asked: Asked | None = None) -> Device:
+        """Connect, listen on the control socket, and (`watch`) follow battery and link; closed again if that fails.
+
+        asked: who is asked instead of a worker behind a link: a replay's recorded answers.
+        """
         try:
-            self._start(watch)
+            self._start(watch, asked)
         except BaseException:
             self.close()
             raise
         return self
 
-    def _start(self, watch: bool) -> None:
-        if self.link is None:
+    def _start(self, watch: bool, asked: Asked | None) -> None:
+        if self.config.record is not None:
+            self._recorder = self._record(self.config.record)
+        if asked is not None:
+            self.runtime.use(asked)
+        elif self.link is None:
             self.health.say("offline", "no broker given; working alone")
         else:
             self.offload = Offload(
@@ -130,6 +154,7 @@ class Device:
                 site=self.config.site,
                 device=self.config.device,
                 send=self.config.send,
+                budget=self.runtime.budget,
             )
             self.runtime.use(self.offload)
             self.link.subscribe(self._topic("command"), self._on_command)
@@ -159,6 +184,10 @@ class Device:
         if self.link is not None:
             self._publish_status("offline")
             self.link.close()
+        if self._recorder is not None:
+            self._recorder.close()
+        with contextlib.suppress(OSError):  # on a full disk why is the least of it
+            self._recent.write(self.config.state)
         self.store.close()
 
     def __enter__(self) -> Device:
@@ -174,7 +203,7 @@ class Device:
         self.updates.stop("rollback")
         self.updates.wait(ROLLBACK_PAUSE_S)
         model, no = rollback(self.store, self.config.state)
-        self._swap(model, no)
+        self.swap(model, no)
         return model, no
 
     def status(self) -> dict[str, Any]:
@@ -198,6 +227,7 @@ class Device:
             "notify": lambda request: self.runtime.notify(str(request.get("event"))),
             "wait-update": lambda _: self._decision(),
             "rollback": lambda _: {"model_no": self.rollback()[1]},
+            "why": lambda request: self._recent.facts(request.get("frame")),
         }
 
     def _decision(self) -> dict[str, Any]:
@@ -206,9 +236,32 @@ class Device:
             raise DeviceError("no update was made since the device started; start one with: ecc-device notify charging")
         return decision.to_dict()
 
-    def _swap(self, model: EdgeModel, no: int) -> None:
+    def swap(self, model: EdgeModel, no: int) -> None:
+        """Answer with another model from the next frame on."""
+        if self._recorder is not None:
+            self._recorder.model(model, no)
         self.runtime.swap(model, no)
         self._publish_status("online")
+
+    def _record(self, path: Path) -> Recorder:
+        options = {name: value for name, value in vars(self.config).items() if name not in NOT_REPEATED}
+        about = {
+            "software": version("ecc-snn"),
+            "device": self.config.device,
+            "site": self.config.site,
+            "options": msgspec.json.encode(options).decode(),
+        }
+        failed = partial(self.health.say, "record")
+        recorder = Recorder(path, self.config.record_as, self.clock, self.store, about, failed)
+        recorder.model(self.runtime.model, self.runtime.model_no)
+        self.runtime.on_frame(recorder.frame)
+        self.runtime.on_result(recorder.correction)
+        self.runtime.on_event(partial(recorder.event, "robot"))
+        self.health.on_event(lambda cause, detail: recorder.event("health", f"{cause}: {detail}"))
+        self.updates.on_decision(recorder.update)
+        if self.link is not None:
+            self.link.on_connection(lambda up: recorder.event("link", "up" if up else "down"))
+        return recorder
 
     def _watchers(self) -> Watch:
         checks = [PowerWatcher(self.runtime.notify).check]
@@ -235,7 +288,9 @@ class Device:
     def _topic(self, name: str) -> str:
         return topics.topic(name, self.config.site, self.config.device)
 
-    def _mqtt_link(self, broker: str) -> MqttLink:
+    def _mqtt_link(self, broker: str) -> Link:
+        from ecc_broker.mqtt import MqttLink  # paho only where there is a broker
+
         config = self.config
         will = Will(self._topic("status"), messages.encode(self._offline))
         return MqttLink(broker, config.device, will=will, insecure=config.insecure, ca_file=config.ca)

@@ -7,14 +7,18 @@ comes twice, late, or to nobody changes nothing that it should not.
 from __future__ import annotations
 
 import contextlib
+import statistics
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
 from ecc_broker import codec, messages, topics
 from ecc_broker.link import Link, Message
+from ecc_device.budget import Budget
 from ecc_device.clock import Clock
 from ecc_device.engines import Engine
 from ecc_device.events import Health
@@ -27,6 +31,7 @@ from ecc_model.frames import Pixels, fit
 from ecc_model.modelfile import labels_id
 from ecc_model.rates import RateTable, agreed
 
+FORECAST = 20  # frames that the forecast looks back on
 MAX_LOGIT = 1e4  # beyond it a worker is broken or hostile
 BACKLOG_WINDOW = 8  # rows without an answer that are asked for at the same time
 KEPT_LABEL_LISTS = 4  # of workers that came and went; more are nobody's
@@ -45,16 +50,88 @@ class Ticket:
     answer: Answer | None = None
     bytes_received: int = 0
     refusal: str = ""
+    _listener: Callable[[], None] | None = None
+
+    def then(self, call: Callable[[], None]) -> None:
+        """Run `call` when the ticket has ended, on the thread that ends it, or now; twice where both meet."""
+        self._listener = call
+        if self.done.is_set():
+            call()
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self.done.set()
+        if self._listener is not None:
+            self._listener()
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What to expect of the link, from the last `FORECAST` frames that asked."""
+
+    asked: int
+    late: int  # of those, without an answer in time
+    answer_s: float | None  # median of the answers that came in time; None without one
+
+    def to_record(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"asked": self.asked, "late": self.late, "answer_s": self.answer_s}
 
 
 LateListener = Callable[[int, Answer, int], None]
+
+
+class Asked(Protocol):
+    """Who is asked about ambiguous frames: `Offload`, or the recorded answers of a replay."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is asked any more."""
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps this device from its workers, in words, where that is known."""
+
+    def add(self, time_s: float, features_id: bytes, packed: bytes, edge_label: str) -> int:
+        """`Store.add` for a row that its frame asks about."""
+        ...
+
+    def release(self, row: int) -> None:
+        """The row's frame has its result."""
+
+    def use(self, engine: Engine, rates: RateTable | None) -> None:
+        """Ask with the spikes of another engine from now on, whose rate table is `rates`."""
+
+    def ask(self, row: int, split: Spikes, frame: Pixels, budget_s: float | None) -> Ticket | str:
+        """Send one frame's request; the ticket to wait on, or the reason why it was not sent."""
+        ...
+
+    def wait(self, ticket: Ticket, timeout_s: float) -> None:
+        """Wait for a ticket's answer, and no longer."""
+
+    def give_up(self, ticket: Ticket) -> None:
+        """What the ticket has not got by now is late."""
+
+    def forecast(self) -> Forecast:
+        """What to expect of the next question."""
+        ...
+
+    def wait_ready(self, timeout_s: float) -> bool:
+        """Wait until there is somebody to ask; whether there is."""
+        ...
+
+    def pause(self, seconds: float) -> None:
+        """Wait; the end of the device ends the wait."""
+
+    def on_late(self, listener: LateListener) -> None:
+        """Call `listener(row, answer, bytes_received)` for answers that no frame waits for."""
 
 
 class Offload:
     """The device's side of the conversation with the workers of its site.
 
     `send` is "features" (spikes of the bottleneck encoder, whose rate table is `rates`) or "frames" (whole images, to
-    the teacher).
+    the teacher). Rows of earlier frames go up while the `budget` has something to spare.
     """
 
     def __init__(
@@ -69,11 +146,12 @@ class Offload:
         site: str,
         device: str,
         send: str,
+        budget: Budget | None = None,
     ) -> None:
         self._link, self._store, self._clock, self._health, self._engine = link, store, clock, health, engine
         self._features_id, self._rates = bytes.fromhex(engine.program.features_id), rates
         self._topics = {name: topics.topic(name, site, device) for name in ("features", "frame")}
-        self._send = send
+        self._send, self._budget = send, budget
         self._lock = threading.Lock()
         self._tickets: dict[int, Ticket] = {}
         self._held: set[int] = set()  # rows of frames that are being classified
@@ -85,6 +163,7 @@ class Offload:
         self._worker = threading.Event()  # a worker has announced itself and reads our features
         self._closed = threading.Event()
         self._late: list[LateListener] = []
+        self._took_s: deque[float | None] = deque(maxlen=FORECAST)  # of answers to frames; None: not in time
         link.subscribe(topics.topic("labels", site), self._on_labels)
         link.subscribe(topics.topic("reply", site, device), self._on_reply)
         link.on_connection(self._on_connection)
@@ -135,7 +214,7 @@ class Offload:
             tickets = list(self._tickets.values())
             self._tickets.clear()
         for ticket in tickets:
-            ticket.done.set()
+            ticket.end()
 
     def add(self, time_s: float, features_id: bytes, packed: bytes, edge_label: str) -> int:
         """`Store.add` for a row that its frame asks about: until `release`, it is no backlog."""
@@ -189,11 +268,21 @@ class Offload:
 
     def wait(self, ticket: Ticket, timeout_s: float) -> None:
         """Wait for a ticket's answer, and no longer: if it still comes, it is late."""
-        if not ticket.done.wait(max(0.0, timeout_s)):
-            with self._lock:
-                given_up = self._tickets.pop(ticket.row, None) is not None
-            if not given_up:
-                ticket.done.wait()  # the answer came at the very deadline and is being stored
+        self._clock.wait(ticket.done, max(0.0, timeout_s))
+        self.give_up(ticket)
+
+    def give_up(self, ticket: Ticket) -> None:
+        """What the ticket has not got by now is late; an answer that is still being stored is in it already."""
+        with self._lock:
+            if self._tickets.pop(ticket.row, None) is not None:
+                self._took_s.append(None)
+
+    def forecast(self) -> Forecast:
+        """What the frames that asked before say about the next one."""
+        with self._lock:
+            took_s = [seconds for seconds in self._took_s if seconds is not None]
+            asked = len(self._took_s)
+        return Forecast(asked, asked - len(took_s), statistics.median(took_s) if took_s else None)
 
     def drain(self) -> None:
         """Ask for rows without an answer, oldest first, a few at a time; called whenever something may have changed.
@@ -205,7 +294,7 @@ class Offload:
         rows: list[Row] = []
         try:
             rows = self._backlog()
-            while rows and self._ask_again(rows[0]):
+            while rows and self._affordable() and self._ask_again(rows[0]):
                 rows.pop(0)
         except StoreError as error:
             self._health.say("disk", str(error))
@@ -230,16 +319,23 @@ class Offload:
             self._asked.update((row.id, now) for row in rows)
             return rows
 
+    def _affordable(self) -> bool:
+        return self._budget is None or self._budget.spare()
+
     def _ask_again(self, row: Row) -> bool:
         try:
             engine = self._engine
             if bytes.fromhex(engine.program.features_id) != row.features_id:  # replaced in this moment
                 return False
             split = bits.unpack(row.bits, engine.program.split_shape)
-            return self._publish("features", self._features_request(engine, row.id, split, 0), row.id)
+            request = self._features_request(engine, row.id, split, 0)
+            taken = self._publish("features", request, row.id)
         except (WireError, LinkError) as error:
             self._health.say("too-large", str(error))
             return True  # as good as asked: the rows behind it have their turn
+        if taken and self._budget is not None:
+            self._budget.spend(len(request), backlog=True)
+        return taken
 
     def _publish(self, name: str, payload: bytes, row: int) -> bool:
         if not self._link.publish(self._topics[name], payload, expiry_s=topics.BY_NAME[name].expiry_s):
@@ -299,7 +395,7 @@ class Offload:
                 del self._tickets[ticket.row]
             self._asked = {row: when for row, when in self._asked.items() if row in self._tickets}
         for ticket in lost:
-            ticket.done.set()
+            ticket.end()
 
     def _on_reply(self, message: Message) -> None:
         if message.retained:  # no worker retains one
@@ -315,20 +411,25 @@ class Offload:
         with self._lock:
             ticket = self._tickets.pop(reply.id, None)
             asked = reply.id in self._asked
+            if ticket is not None:  # it gets its answer even where the disk does not, and without waiting for it
+                ticket.answer, ticket.bytes_received = answer, 0 if answer is None else len(message.payload)
+                ticket.refusal = reply.reason
+                if asked and answer is not None:
+                    self._took_s.append(self._clock.monotonic() - self._asked[reply.id])
         try:
             if answer is not None and (asked or ticket is not None or self._was_sent(reply.id)):
                 self._answered(reply, answer, ticket, len(message.payload))
                 with self._lock:  # a row that was refused or not stored stays: asked again after RESEND_S, not at once
                     self._asked.pop(reply.id, None)
             elif answer is None and (asked or reply.id == 0):
-                self._refused(reply, ticket)
+                self._refused(reply)
             else:
                 self._store.count("answers-unknown")
         except StoreError as error:
             self._health.say("disk", str(error))  # the row waits and is asked again
         finally:
             if ticket is not None:
-                ticket.done.set()
+                ticket.end()
         self.drain()
 
     def _was_sent(self, row_id: int) -> bool:
@@ -345,10 +446,8 @@ class Offload:
             raise WireError(f"a reply of {len(values)} logits for {len(labels)} labels, or beyond {MAX_LOGIT:g}")
         return make_answer(values.tolist(), labels, 1.0)
 
-    def _refused(self, reply: messages.Reply, ticket: Ticket | None) -> None:
+    def _refused(self, reply: messages.Reply) -> None:
         self._store.count(f"refused-{reply.reason}")
-        if ticket is not None:
-            ticket.refusal = reply.reason
         if reply.reason == "unknown-features":
             self._incompatible(["others"])
         elif reply.reason == "bad-request" and reply.id:
@@ -360,8 +459,6 @@ class Offload:
                 self._health.say("worker", f"{MAX_REJECTED} requests refused as bad; check ecc-cloud and restart it")
 
     def _answered(self, reply: messages.Reply, answer: Answer, ticket: Ticket | None, size: int) -> None:
-        if ticket is not None:  # it gets its answer even where the disk does not
-            ticket.answer, ticket.bytes_received = answer, size
         if reply.labels_id != self._labels_kept:
             self._store.put_labels(reply.labels_id, answer.labels)
             self._labels_kept = reply.labels_id

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from ecc_device.explain import Explanation
 from ecc_model.numerics import normalized_entropy, softmax
+
+if TYPE_CHECKING:
+    from ecc_device.budget import Spending
+    from ecc_device.offload import Forecast
 
 Side = Literal["edge", "cloud"]
 
 WHY = {
     "confident": "the edge was sure enough",
+    "budget": "the frame was ambiguous, and the upload budget had no room for it",
     "cloud answered": "the frame was ambiguous and the cloud's answer came in time",
     "cloud less sure": "the cloud named a class that the edge knows, and was less sure than the edge",
     "deadline": "the cloud's answer did not come in time",
@@ -23,6 +29,8 @@ WHY = {
     "buffer-too-small": "one row is larger than the whole buffer, so the frame was not sent",
     "disk-full": "no room to store the frame, so it was not sent",
     "disk-error": "the frame could not be stored, so it was not sent",
+    "not recorded": "the recording that is replayed holds no answer of the cloud to this frame",
+    "failed": "the frame could not be classified; there is no answer",
 }
 
 
@@ -37,8 +45,8 @@ class Answer:
 
     @property
     def probability(self) -> float:
-        """Of the label."""
-        return max(self.probabilities)
+        """Of the label; 0 without one."""
+        return max(self.probabilities, default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +65,12 @@ class Result:
     bytes_sent: int  # payload of the request
     bytes_received: int  # payload of the reply
     model_no: int
-    latency_s: float = field(compare=False)  # measured; the only part that a replay does not repeat
+    latency_s: float = field(compare=False)  # measured, so that a replay does not repeat it
+    camera: str = ""  # of a device with several
+    steps: int = 0  # time steps that the network ran
+    filter: str = "entropy"  # whose score it is
+    budget: Spending | None = None  # what the upload budget allowed this frame; None without a budget
+    forecast: Forecast | None = field(default=None, compare=False)  # of the link, measured; None if it was not asked
 
     @property
     def answer(self) -> Answer:
@@ -84,10 +97,26 @@ class Result:
         """Whether the edge was unsure."""
         return self.score > self.threshold
 
+    def explain(self) -> Explanation:
+        """Why the answer is what it is: `print` it, or read its `facts`."""
+        return Explanation(
+            self.to_record()
+            | {
+                "filter": self.filter,
+                "row": self.row,
+                "bytes_sent": self.bytes_sent,
+                "bytes_received": self.bytes_received,
+                "latency_s": self.latency_s,
+                "reason": WHY.get(self.why, self.why),
+                "forecast": None if self.forecast is None else self.forecast.to_record(),
+            }
+        )
+
     def to_record(self) -> dict[str, Any]:
         """For JSON: everything that a replay repeats to the last bit, whatever the buffer held before it."""
         return {
             "frame": self.frame,
+            "camera": self.camera,
             "time_s": self.time_s,
             "label": self.label,
             "stands": self.stands,
@@ -97,6 +126,8 @@ class Result:
             "edge": _record(self.edge),
             "cloud": None if self.cloud is None else _record(self.cloud),
             "uploaded": self.bytes_sent > 0,
+            "budget": None if self.budget is None else self.budget.to_record(),
+            "steps": self.steps,
             "model_no": self.model_no,
         }
 

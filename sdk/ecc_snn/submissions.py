@@ -1,13 +1,17 @@
-"""The thread behind `Edge.submit`: it classifies the newest frame and calls the listeners."""
+"""The thread behind `Edge.submit`: it classifies each camera's newest frame and calls the listeners."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
+from ecc_device.clock import Clock
 from ecc_device.frame import Frame
 from ecc_device.results import Result
+from ecc_device.runtime import Pending
+from ecc_snn.cameras import CameraCounts, Slots
 from ecc_snn.containment import Contained
 
 CLOSE_S = 10.0  # for the frame and the listeners that are being served when an `Edge` closes
@@ -17,22 +21,31 @@ ResultListener = Callable[[Result], None]
 
 
 class Submissions:
-    """One frame waits at most, and a newer one takes its place; corrections wait in line.
+    """One frame a camera waits at most, and a newer one takes its place; corrections wait in line.
 
-    Listeners are called on the one thread, one after the other, a frame's result before its correction. What a
-    listener or a frame raises is logged once, counted, and ends nothing.
+    While the cloud is asked about one frame, the next is classified. Listeners are called on the one thread, one after
+    the other, a frame's result before its correction. What a listener or a frame raises is logged once, counted, and
+    ends nothing.
     """
 
-    def __init__(self, classify: Callable[[Frame], Result]) -> None:
-        self._classify = classify
+    def __init__(
+        self,
+        begin: Callable[[Frame], Pending],
+        finish: Callable[[Pending], Result],
+        clock: Clock,
+        counts: CameraCounts,
+    ) -> None:
+        self._begin, self._finish, self._clock = begin, finish, clock
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="ecc-submit", daemon=True)
-        self._waiting: Frame | None = None
-        self._corrections: deque[Result] = deque()
+        self._slots = Slots(counts)
+        self._under_way: dict[Pending, None] = {}  # the cloud is asked about them, oldest first
+        self._arrived: deque[Pending] = deque()  # of those, the ones whose wait is over
+        self._results: deque[Result] = deque()  # corrections, and what `close` ended
         self._closing = False
         self._listeners: list[tuple[ResultListener, Contained]] = []
         self._failed = Contained("a submitted frame")
-        self._counts = {"frames": 0, "replaced": 0, "corrections_dropped": 0}
+        self._corrections_dropped = 0
 
     def on_result(self, listener: ResultListener) -> None:
         """Call `listener` with every result from now on."""
@@ -44,55 +57,92 @@ class Submissions:
         self._thread.start()
 
     def submit(self, frame: Frame) -> None:
-        """Put a frame in the one place; the frame that waited there is gone, and counted."""
+        """Put a frame in its camera's place; the frame that waited there is gone, and counted."""
         with self._changed:
-            self._counts["frames"] += 1
-            self._counts["replaced"] += self._waiting is not None
-            self._waiting = frame
+            self._slots.put(frame)
             self._changed.notify()
 
     def correct(self, result: Result) -> None:
         """Put a corrected result in line; when too many wait, the oldest is gone, and counted."""
         with self._changed:
-            if len(self._corrections) == MAX_CORRECTIONS:
-                self._corrections.popleft()
-                self._counts["corrections_dropped"] += 1
-            self._corrections.append(result)
+            if len(self._results) >= MAX_CORRECTIONS:
+                self._results.popleft()
+                self._corrections_dropped += 1
+            self._results.append(result)
             self._changed.notify()
 
     def counts(self) -> dict[str, int]:
-        """Frames submitted, replaced by a newer one, failed; errors of listeners; corrections that found no room."""
+        """Submitted frames that failed, errors of listeners, corrections that found no room."""
         with self._changed:
-            errors = sum(contained.count for _, contained in self._listeners)
-            return self._counts | {"failed": self._failed.count, "callback_errors": errors}
+            return {
+                "failed": self._failed.count,
+                "callback_errors": sum(contained.count for _, contained in self._listeners),
+                "corrections_dropped": self._corrections_dropped,
+            }
 
     def close(self) -> None:
-        """Serve what waits, then end; called by a listener it returns at once. Closing before the start is fine."""
+        """Serve what waits, then end; closing before the start is fine.
+
+        Called by a listener it does not wait for the end; results that are still to come are told after it.
+        """
         with self._changed:
             self._closing = True
             self._changed.notify()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(CLOSE_S)
+        with self._changed:
+            left = list(self._under_way)
+            self._under_way.clear()
+        ended = [self._finish(pending) for pending in left]
+        with self._changed:
+            self._results.extend(ended)
 
     def _run(self) -> None:
         while (job := self._next()) is not None:
-            result = self._classified(job) if isinstance(job, Frame) else job
-            if result is not None:
-                self._tell(result)
+            job()
 
-    def _next(self) -> Frame | Result | None:
+    def _next(self) -> Callable[[], None] | None:
         """What to do next, waiting for it; None at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._corrections or self._waiting is not None or self._closing)
-            if self._corrections:
-                return self._corrections.popleft()
-            frame, self._waiting = self._waiting, None
-            return frame
+            while True:
+                if self._results:
+                    return partial(self._tell, self._results.popleft())
+                if self._arrived:
+                    return partial(self._end, self._arrived.popleft())
+                oldest = next(iter(self._under_way), None)
+                left_s = None if oldest is None else oldest.until_s - self._clock.monotonic()
+                if oldest is not None and left_s is not None and left_s <= 0:
+                    return partial(self._end, oldest)
+                frame = self._slots.take()
+                if frame is not None:
+                    return partial(self._start, frame)
+                if self._closing and oldest is None:
+                    return None
+                self._changed.wait(left_s)
 
-    def _classified(self, frame: Frame) -> Result | None:
+    def _start(self, frame: Frame) -> None:
         with self._failed:
-            return self._classify(frame)
-        return None
+            pending = self._begin(frame)
+            if pending.ticket is None:
+                self._tell(self._finish(pending))
+                return
+            with self._changed:
+                self._under_way[pending] = None
+            pending.ticket.then(partial(self._arrive, pending))
+
+    def _arrive(self, pending: Pending) -> None:
+        """On the link's thread: the cloud has answered, or never will."""
+        with self._changed:
+            self._arrived.append(pending)
+            self._changed.notify()
+
+    def _end(self, pending: Pending) -> None:
+        with self._changed:
+            if pending not in self._under_way:  # it ended twice: answered at its deadline
+                return
+            del self._under_way[pending]
+        with self._failed:
+            self._tell(self._finish(pending))
 
     def _tell(self, result: Result) -> None:
         with self._changed:

@@ -6,74 +6,40 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import ecc_snn
 from ecc_broker.memory import MemoryBroker, MemoryLink
-from ecc_cloud.model import CloudModel
-from ecc_cloud.worker import Worker
 from ecc_device import control
+from ecc_device.clock import SystemClock
 from ecc_device.device import Device, DeviceConfig
 from ecc_device.frame import Frame
 from ecc_device.models import open_active
+from ecc_device.offload import Ticket
 from ecc_device.results import choose
+from ecc_device.runtime import Pending
 from ecc_device.statefolder import default_state
 from ecc_device.store import Store
 from ecc_model.errors import DeviceError, FrameError, ModelNotFound, StoreLocked
 from ecc_snn import Edge, Result
+from ecc_snn.cameras import CameraCounts
 from ecc_snn.submissions import MAX_CORRECTIONS, Submissions
+from support.edges import PATIENCE_S, PATIENT_MS, Gate, Inbox, await_worker, frames
 from support.models import DIGITS, TinyModels, write_tiny_models
 from support.rows import fill_answered
 
-PATIENCE_S = 30.0
-PATIENT_MS = 1000 * PATIENCE_S
-COUNTS = {"frames": 0, "replaced": 0, "corrections_dropped": 0, "failed": 0, "callback_errors": 0}
+COUNTS = {"failed": 0, "callback_errors": 0, "corrections_dropped": 0}
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
-    """Models whose edge is unsure about some random frames."""
-    return write_tiny_models(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="module")
-def unsure(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
-    """Models whose edge is unsure about every frame."""
-    return write_tiny_models(tmp_path_factory.mktemp("unsure"), threshold=0.0)
-
-
-@pytest.fixture
-def broker(models: TinyModels) -> Iterator[MemoryBroker]:
-    """A broker with a worker behind it, for both pairs of models: they differ in the threshold only."""
-    broker = MemoryBroker()
-    worker = Worker(CloudModel(models.cloud), MemoryLink(broker, "ecc-cloud-0"))
-    worker.start()
-    yield broker
-    worker.close()
-
-
-@pytest.fixture
-def edge(tmp_path: Path, unsure: TinyModels, broker: MemoryBroker) -> Iterator[Edge]:
-    """An open Edge that asks the worker about every frame."""
-    with Edge(unsure.edge, state=tmp_path / "state", link=MemoryLink(broker, "device")) as edge:
-        await_worker(edge)
-        yield edge
-
-
-def await_worker(edge: Edge) -> None:
-    assert edge._device is not None
-    assert edge._device.offload is not None
-    assert edge._device.offload.wait_ready(PATIENCE_S)
-
-
-def frames(count: int, seed: int = 0) -> list[np.ndarray]:
-    return list(np.random.default_rng(seed).integers(0, 256, (count, 16, 16, 1), np.uint8))
+def counted(status: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """Frames and replaced frames of each camera."""
+    return {camera: (found["frames"], found["replaced"]) for camera, found in status["cameras"].items()}
 
 
 def plain(result: Result) -> Result:
@@ -81,40 +47,21 @@ def plain(result: Result) -> Result:
     return replace(result, time_s=0.0, bytes_sent=0)
 
 
-class Inbox:
-    """A callback that keeps what it gets, and can be waited on."""
-
-    def __init__(self) -> None:
-        self.results: list[Result] = []
-        self._changed = threading.Condition()
-
-    def __call__(self, result: Result) -> None:
-        with self._changed:
-            self.results.append(result)
-            self._changed.notify_all()
-
-    def wait(self, count: int) -> list[Result]:
-        with self._changed:
-            assert self._changed.wait_for(lambda: len(self.results) >= count, PATIENCE_S)
-            return list(self.results)
-
-
-class Gate:
-    """A callback that stops the thread that calls it until it is opened."""
-
-    def __init__(self) -> None:
-        self.reached, self.opened = threading.Event(), threading.Event()
-
-    def __call__(self, _: Result) -> None:
-        self.reached.set()
-        assert self.opened.wait(PATIENCE_S)
-
-
 # ---- what is public ----
 
 
 def test_public_names_are_pinned() -> None:
-    assert ecc_snn.__all__ == ["Answer", "EccError", "Edge", "Result", "__version__"]
+    assert ecc_snn.__all__ == [
+        "Answer",
+        "AsyncEdge",
+        "EccError",
+        "EccWarning",
+        "Edge",
+        "Explanation",
+        "Result",
+        "Stream",
+        "__version__",
+    ]
     assert sorted(name for name in dir(Edge) if not name.startswith("_")) == [
         "classify",
         "close",
@@ -122,6 +69,7 @@ def test_public_names_are_pinned() -> None:
         "on_result",
         "open",
         "status",
+        "stream",
         "submit",
     ]
 
@@ -129,10 +77,12 @@ def test_public_names_are_pinned() -> None:
 def test_import_starts_nothing() -> None:
     code = (
         "import sys, threading, ecc_snn; "
-        "print(threading.active_count(), 'torch' in sys.modules, 'typer' in sys.modules, ecc_snn.__version__)"
+        "print(threading.active_count(), {'torch', 'paho', 'typer', 'cv2'} & set(sys.modules), ecc_snn.__version__); "
+        "import logging; names = ['', *logging.root.manager.loggerDict]; "
+        "print([name for name in names if logging.getLogger(name).handlers])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == f"1 False False {ecc_snn.__version__}\n"
+    assert done.stdout == f"1 set() {ecc_snn.__version__}\n[]\n"
 
 
 # ---- classify ----
@@ -201,7 +151,7 @@ def test_a_deadline_of_zero_does_not_wait_for_the_cloud(edge: Edge, broker: Memo
     assert edge.classify(frames(1)[0], deadline_ms=PATIENT_MS).cloud is not None
 
 
-class HandClock:
+class HandClock(SystemClock):
     """Stands still until it is set; says when it was read."""
 
     def __init__(self) -> None:
@@ -217,42 +167,64 @@ def test_the_deadline_of_the_constructor_is_that_of_every_frame(
     tmp_path: Path, models: TinyModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[float] = []
-    monkeypatch.setattr("ecc_snn.edge.time", HandClock())
-    with Edge(models.edge, state=tmp_path / "state", deadline_ms=250) as edge:
+    with Edge(models.edge, state=tmp_path / "state", deadline_ms=250, clock=HandClock()) as edge:
         assert edge._device is not None
-        monkeypatch.setattr(edge._device.runtime, "classify", lambda _, deadline_s: given.append(deadline_s))
+        begin = edge._device.runtime.begin
+        monkeypatch.setattr(
+            edge._device.runtime, "begin", lambda frame, until_s: (given.append(until_s), begin(frame, until_s))[1]
+        )
         edge.classify(frames(1)[0])
         edge.submit(frames(1)[0])
         edge.classify(frames(1)[0], deadline_ms=0)
     assert sorted(given) == [0.0, 0.25, 0.25]
 
 
+def test_a_frame_that_waits_for_the_cloud_holds_no_other_up(edge: Edge, broker: MemoryBroker) -> None:
+    broker.pause()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(edge.classify, frames(1)[0], PATIENT_MS)
+        while edge.status()["counts"].get("sent", 0) == 0:
+            pass
+        result = edge.classify(frames(2)[1], deadline_ms=0)
+        assert (result.why, result.frame) == ("deadline", 1)
+        assert not waiting.done()
+        broker.resume()
+        assert waiting.result(PATIENCE_S).cloud is not None
+
+
 def test_time_spent_behind_other_threads_counts_against_the_deadline(
-    tmp_path: Path, models: TinyModels, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, unsure: TinyModels, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock, given = HandClock(), []
+    """Three frames come at 0 s, the network takes 0.4 s for the first: 0.2 s are used up, 0.6 s are not."""
+    clock, given = HandClock(), {}
     inside, go_on = threading.Event(), threading.Event()
-
-    def slow(frame: Frame, deadline_s: float) -> None:
-        given.append(deadline_s)
-        inside.set()
-        assert go_on.wait(PATIENCE_S)
-
-    with Edge(models.edge, state=tmp_path / "state") as edge, ThreadPoolExecutor(3) as pool:
+    edge = Edge(unsure.edge, state=tmp_path / "state", link=MemoryLink(broker, "device"), clock=clock)
+    with edge, ThreadPoolExecutor(3) as pool:
+        await_worker(edge)
         assert edge._device is not None
-        monkeypatch.setattr(edge._device.runtime, "classify", slow)
-        monkeypatch.setattr("ecc_snn.edge.time", clock)
+        runtime, offload = edge._device.runtime, edge._device.offload
+        head, wait = runtime.engine.head, offload.wait
+
+        def slow(pixels: np.ndarray) -> np.ndarray:
+            inside.set()
+            assert go_on.wait(PATIENCE_S)
+            return head(pixels)
+
+        def noted(ticket: Ticket, timeout_s: float) -> None:
+            given[ticket.row] = timeout_s
+            wait(ticket, PATIENCE_S)
+
+        monkeypatch.setattr(runtime.engine, "head", slow)
+        monkeypatch.setattr(offload, "wait", noted)
         first = pool.submit(edge.classify, frames(1)[0], 500)
         assert inside.wait(PATIENCE_S)
         others = [pool.submit(edge.classify, frames(1)[0], deadline_ms) for deadline_ms in (200, 600)]
-        for _ in range(4):  # twice by the first frame, once by each of the others, which then wait
-            assert clock.read.acquire(timeout=PATIENCE_S)
+        while edge._next_id < 3:
+            pass
         clock.now_s = 0.4
         go_on.set()
-        for future in (first, *others):
-            future.result(PATIENCE_S)
-    assert given[0] == 0.5
-    assert sorted(given[1:]) == [0.0, pytest.approx(0.2)]
+        left = {row.row: given[row.row] for row in (f.result(PATIENCE_S) for f in (first, *others))}
+    assert sorted(left.values()) == [pytest.approx(-0.2), pytest.approx(0.1), pytest.approx(0.2)]
 
 
 # ---- submit and on_result ----
@@ -268,7 +240,8 @@ def test_submit_answers_through_the_callback(tmp_path: Path, models: TinyModels)
             assert edge.submit(pixels) == 2 + count
             inbox.wait(count)
         other.wait(3)
-        assert edge.status()["submit"] == COUNTS | {"frames": 3}
+        status = edge.status()
+        assert (status["submit"], counted(status)) == (COUNTS, {"": (3, 0)})
     assert [result.frame for result in inbox.results] == [3, 4, 5]
     assert [(r.edge, r.why) for r in inbox.results] == [(r.edge, r.why) for r in expected]
     assert other.results == inbox.results
@@ -282,7 +255,7 @@ def test_the_newest_submitted_frame_wins(tmp_path: Path, models: TinyModels) -> 
         first = edge.submit(frames(1)[0])
         assert gate.reached.wait(PATIENCE_S)
         ids = [edge.submit(pixels) for pixels in frames(4)]
-        assert edge.status()["submit"] == COUNTS | {"frames": 5, "replaced": 3}
+        assert counted(edge.status()) == {"": (5, 3)}
         gate.opened.set()
         inbox.wait(2)
     assert [result.frame for result in inbox.results] == [first, ids[-1]]
@@ -339,7 +312,7 @@ def test_a_callback_that_raises_is_logged_once_and_counted(
         for count, pixels in enumerate(frames(3), 1):
             edge.submit(pixels)
             inbox.wait(count)
-        assert edge.status()["submit"] == COUNTS | {"frames": 3, "callback_errors": 3}
+        assert edge.status()["submit"] == COUNTS | {"callback_errors": 3}
     said = [record for record in caplog.records if record.name == "ecc_snn"]
     assert [record.getMessage() for record in said] == [
         'an on_result callback failed: SystemExit("of the robot\'s own code") (said once, later ones are only counted)'
@@ -356,7 +329,7 @@ def test_a_submitted_frame_that_does_not_fit_is_logged_and_counted(
     with edge:
         edge.on_result(inbox)
         edge.submit(np.zeros((16, 16, 2), np.uint8))
-    assert edge._submissions.counts() == COUNTS | {"frames": 1, "failed": 1}
+    assert edge._submissions.counts() == COUNTS | {"failed": 1}
     assert inbox.results == []
     said = [record for record in caplog.records if record.name == "ecc_snn"]
     assert [record.getMessage() for record in said] == [
@@ -370,17 +343,20 @@ def test_frames_that_fail_do_not_end_the_thread(caplog: pytest.LogCaptureFixture
     taken = threading.Semaphore(0)
     errors = [FrameError("of a wrong shape"), MemoryError(), FrameError("of a wrong shape")]
 
-    def classify(frame: Frame) -> Result:
+    def classify(frame: Frame) -> Pending:
         taken.release()
         raise errors[frame.index]
 
-    submissions = Submissions(classify)
+    def finish(_: Pending) -> Result:
+        raise AssertionError("no frame was begun")
+
+    submissions = Submissions(classify, finish, SystemClock(), CameraCounts(SystemClock()))
     submissions.start()
     for index in range(3):
         submissions.submit(Frame(index, 0.0, np.zeros((1, 1, 1), np.uint8), None))
         assert taken.acquire(timeout=PATIENCE_S)
     submissions.close()
-    assert submissions.counts() == COUNTS | {"frames": 3, "failed": 3}
+    assert submissions.counts() == COUNTS | {"failed": 3}
     assert [record.getMessage() for record in caplog.records] == [
         "a submitted frame failed: of a wrong shape (said once, later ones are only counted)"
     ]
@@ -448,7 +424,8 @@ def test_a_correction_never_runs_on_the_links_thread(edge: Edge, broker: MemoryB
 def test_corrections_that_find_no_room_are_counted(tmp_path: Path, models: TinyModels) -> None:
     with Edge(models.edge, state=tmp_path / "state") as edge:
         result = edge.classify(frames(1)[0])
-    submissions, gate, inbox = Submissions(lambda _: result), Gate(), Inbox()
+    submissions = Submissions(lambda _: None, lambda _: result, SystemClock(), CameraCounts(SystemClock()))
+    gate, inbox = Gate(), Inbox()
     submissions.on_result(gate)
     submissions.on_result(inbox)
     submissions.start()
@@ -487,7 +464,7 @@ def test_the_commands_reach_an_edge_through_its_state_folder(tmp_path: Path, mod
     with Edge(models.edge, state=tmp_path / "state", device="robot-7") as edge:
         edge.classify(frames(1)[0])
         status = control.ask(tmp_path / "state", "status")
-        assert status | {"submit": COUNTS} == edge.status()
+        assert status | {"submit": COUNTS, "cameras": {}, "failures": {}} == edge.status()
         assert (status["device"], status["frames"], status["connected"]) == ("robot-7", 1, False)
         assert status["health"] == {"offline": "no broker given; working alone"}
 
@@ -531,11 +508,12 @@ def test_four_threads_at_once(edge: Edge) -> None:
         ids = [result.frame for result in results]
         assert ids == sorted(ids)
     edge._submissions.close()
-    submit = edge.status()["submit"]
-    assert submit == COUNTS | {"frames": 40, "replaced": submit["replaced"]}
+    status = edge.status()
+    submitted_count, replaced = counted(status)[""]
+    assert (status["submit"], submitted_count) == (COUNTS, 40)
     answered = {result.frame for results in got for result in results}
     submitted = {result.frame for result in inbox.results}
-    assert len(submitted) == 40 - submit["replaced"]
+    assert len(submitted) == 40 - replaced
     assert len(answered) == 40
     assert answered | submitted <= set(range(10, 90))
     assert not answered & submitted
@@ -572,14 +550,14 @@ def test_close_waits_for_the_frame_that_is_being_classified(
     edge = Edge(models.edge, state=tmp_path / "state").open()
     device = edge._device
     assert device is not None
-    close, classify = device.close, device.runtime.classify
+    close, begin = device.close, device.runtime.begin
 
-    def slow(frame: Frame, deadline_s: float) -> Result:
+    def slow(frame: Frame, until_s: float) -> Pending:
         inside.set()
         assert go_on.wait(PATIENCE_S)
-        return classify(frame, deadline_s)
+        return begin(frame, until_s)
 
-    monkeypatch.setattr(device.runtime, "classify", slow)
+    monkeypatch.setattr(device.runtime, "begin", slow)
     monkeypatch.setattr(device, "close", lambda: (closed.set(), close()))
     with ThreadPoolExecutor(2) as pool:
         classified = pool.submit(edge.classify, frames(1)[0])
@@ -661,3 +639,32 @@ def test_one_tree_of_errors(tmp_path: Path, models: TinyModels) -> None:
             edge.notify("parked")
     with pytest.raises(ecc_snn.EccError, match=r"is another machine and mqtt:// is not encrypted"):
         Edge(models.edge, "mqtt://broker.example", state=tmp_path / "state").open()
+
+
+# ---- a clock that jumps ----
+
+
+class SetClock(SystemClock):
+    """The machine's clock, whose wall time somebody sets."""
+
+    set_s = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.set_s
+
+
+def test_a_clock_that_is_set_changes_stamps_and_nothing_else(
+    tmp_path: Path, unsure: TinyModels, broker: MemoryBroker
+) -> None:
+    clock, link = SetClock(), MemoryLink(broker, "device")
+    with Edge(unsure.edge, state=tmp_path / "state", link=link, clock=clock, deadline_ms=PATIENT_MS) as edge:
+        await_worker(edge)
+        results = []
+        for clock.set_s in (0.0, 86_400.0, -86_400.0, 0.0):
+            results.append(edge.classify(frames(1)[0]))
+        assert edge.status()["counts"]["answered"] == 4
+    assert {(result.why, result.cloud) for result in results} == {(results[0].why, results[0].cloud)}
+    assert results[0].cloud is not None
+    days = [round((result.time_s - results[0].time_s) / 86_400) for result in results]
+    assert days == [0, 1, -1, 0]
+    assert [result.frame for result in results] == [0, 1, 2, 3]

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ecc_device.learning.lesson import count_rows
 from ecc_model import bits
 from ecc_model.frames import Pixels
+from ecc_model.layers import Tap
 from ecc_model.modelfile import EncoderInfo, GuardSet
 from ecc_model.nets.ann import AnnConfig
 from ecc_model.nets.checkpoint import ENCODER_NAME, save_cloud, save_edge
@@ -18,10 +20,12 @@ from ecc_model.nets.neuron import Lif
 from ecc_model.nets.quantize import compile_network
 from ecc_model.nets.vgg import SpikingVgg9, VggConfig
 from ecc_model.program import Program
+from ecc_model.statistics import Statistics, add, begin
 from ecc_tools.bottleneck import encode
 from ecc_tools.rate_fitting import fit_kind
 
 DIGITS = tuple("0123456789")
+TAPS = (Tap(0, 2), Tap(4))
 CONFIG = VggConfig(steps=2, channels=1, height=16, width_px=16, width=0.06, classes=6, split=2, code_channels=4)
 
 
@@ -63,6 +67,14 @@ def train_exit(net: SpikingVgg9, program: Program, classes: int) -> None:
     net.eval()
 
 
+def class_statistics(program: Program) -> Statistics:
+    """Statistics of 40 rows of `class_rows` for each class, at the cut and behind the last pool."""
+    labels = [index % program.classes for index in range(40 * program.classes)]
+    rows = np.stack([np.frombuffer(row, np.uint8) for row in class_rows(program, labels, seed=98)])
+    begun = begin(program, TAPS, 1.0, program.classes)
+    return add(begun, count_rows(program, begun, rows), np.array(labels))
+
+
 def class_rows(program: Program, labels: list[int], seed: int) -> list[bytes]:
     """Packed split-point rows that can be learnt: each class has a pattern of its own, 5 % of the bits flipped."""
     rows = []
@@ -94,12 +106,14 @@ def write_tiny_models(
     threshold: float = 0.5,
     config: VggConfig = CONFIG,
     learnable: bool = False,
+    statistics: bool | None = None,
     rates: str = "",
 ) -> TinyModels:
     """`vgg9.pt` and `cloud.pt` in `folder`. threshold 0 sends everything up, 1 nothing.
 
-    learnable: the exit knows the patterns of `class_rows`, and the guard set is large enough for the gate. rates: the
-    kind of the rate table in both files; "" for none.
+    learnable: the exit knows the patterns of `class_rows`, and the guard set is large enough for the gate.
+    statistics: of these patterns in the file; default: as `learnable`. rates: the kind of the rate table in both files;
+    "" for none.
     """
     net = lively_network(config, seed)
     program = compile_network(net)
@@ -120,6 +134,7 @@ def write_tiny_models(
         threshold=threshold,
         provenance={"made-by": "tests"},
         rates=table,
+        statistics=class_statistics(program) if (learnable if statistics is None else statistics) else None,
     )
     torch.manual_seed(seed + 1)
     cloud_net = CloudNet(
