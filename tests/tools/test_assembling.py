@@ -19,6 +19,7 @@ from support.patterns import NAMES, forbidden, pattern_part
 
 CONFIG = BottleneckConfig(
     seed=0,
+    split=2,
     code_channels=4,
     code_stride=2,
     tail_channels=8,

@@ -2,11 +2,15 @@
 
 import csv
 
+import msgspec
 import pytest
 import torch
 
+from ecc_model.nets.spikebottlenet import SpikeBottleNet
+from ecc_model.nets.vgg import to_unit
 from ecc_tools.data.parts import DataSet, Part
 from ecc_tools.fitting import fit
+from ecc_tools.networks import Bottleneck, UnfitNetwork
 from ecc_tools.objective import TeacherUnfit
 from ecc_tools.runs import (
     DataConfig,
@@ -31,10 +35,9 @@ def config(network=EDGE, *, loss=LossConfig(), plan=PLAN, ema=0.0, **data) -> Ru
     return RunConfig(seed=0, data=DataConfig(name="patterns", **data), network=network, plan=plan, loss=loss, ema=ema)
 
 
-def run(folder, settings=None, *, data=None, teacher=None, resume=False, report=lambda line: None):
+def run(folder, settings=None, *, data=None, report=lambda line: None, **more):
     settings = settings or config()
-    progress = lambda share: None  # noqa: E731
-    return fit(settings, data or patterns(), folder, teacher=teacher, resume=resume, progress=progress, report=report)
+    return fit(settings, data or patterns(), folder, progress=lambda share: None, report=report, **more)
 
 
 def weights(folder, name="weights.pt"):
@@ -137,6 +140,66 @@ def test_a_loss_that_is_no_number_keeps_the_checkpoint(tmp_path):
     wild = config(plan=Plan(epochs=3, learning_rate=1e30, batch=32, optimizer="sgd", warmup=0.6))
     with pytest.raises(LossNotFinite, match=r"; no epoch was finished, in .*run$"):
         run(tmp_path / "run", wild)
+
+
+def test_fine_tuning_begins_with_the_weights_of_another_run(tmp_path, teacher):
+    still = config(DENSE, plan=Plan(epochs=1, learning_rate=0.0, batch=16))
+    run(tmp_path / "tuned", still, start_from=teacher)
+    kept, given = weights(tmp_path / "tuned"), weights(teacher)
+    trained = [name for name in given if "running" not in name and "tracked" not in name]  # batch norm counts on
+    assert all(torch.equal(kept[name], given[name]) for name in trained)
+    with pytest.raises(RunError, match=r"teacher holds another network or other classes than this run; begin without"):
+        run(tmp_path / "edge", start_from=teacher)
+
+
+@pytest.mark.parametrize(
+    ("kind", "split", "width", "code"),
+    [("vgg9", "pool2", 0.1, (2, 240, 4, 2, 2)), ("spiking-resnet18", "RB3", 0.05, (2, 240, 4, 4, 4))],
+)
+def test_a_bottleneck_is_trained_in_two_steps(tmp_path, kind, split, width, code):
+    network = NetworkConfig(kind=kind, width=width, steps=2)
+    run(tmp_path / "alone", config(network, plan=PLAN))
+    joined = msgspec.structs.replace(network, bottleneck=Bottleneck(split=split, code_channels=4, code_stride=2))
+    first = run(tmp_path / "joined", config(joined, plan=LONGER), start_from=tmp_path / "alone")
+    assert first["accuracy"] > 45  # chance is 25
+    net, record = load_run(tmp_path / "joined")
+    assert isinstance(net, SpikeBottleNet)
+    assert record.run.network == joined
+    with torch.no_grad():
+        spikes = net.code(to_unit(torch.from_numpy(pattern_part(240, 0).frames)))
+    assert spikes.shape == code
+    assert set(spikes.unique().tolist()) == {0.0, 1.0}
+
+
+def test_a_bottleneck_begins_with_its_network_or_with_itself(tmp_path, teacher):
+    joined = msgspec.structs.replace(EDGE, bottleneck=Bottleneck(split="pool1", code_channels=2))
+    still = config(joined, plan=Plan(epochs=1, learning_rate=0.0, batch=16))
+    run(tmp_path / "alone")
+    run(tmp_path / "joined", still, start_from=tmp_path / "alone")
+    kept, given = weights(tmp_path / "joined"), weights(tmp_path / "alone")
+    assert torch.equal(kept["net.head.0.conv.weight"], given["head.0.conv.weight"])
+    assert torch.equal(kept["net.exit.7.linear.weight"], given["exit.4.linear.weight"])  # cut one pool earlier
+    run(tmp_path / "again", still, start_from=tmp_path / "joined")
+    assert torch.equal(weights(tmp_path / "again")["decoder.conv.weight"], kept["decoder.conv.weight"])
+    with pytest.raises(RunError, match=r"teacher holds another network or other classes than this run; begin without"):
+        run(tmp_path / "other", still, start_from=teacher)
+    wide = config(msgspec.structs.replace(joined, width=0.2), plan=PLAN)
+    with pytest.raises(RunError, match=r"alone cannot be begun with: the networks are not of one kind, width and"):
+        run(tmp_path / "wide", wide, start_from=tmp_path / "alone")
+
+
+@pytest.mark.parametrize(
+    ("network", "split", "text"),
+    [
+        (EDGE, "RB1", r"vgg9 cannot be built so: the cut lies after pool 1, 2 or 3, not 0; change"),
+        (NetworkConfig(kind="spiking-resnet18", width=0.05, steps=2), "RB9", "the cut lies behind RB1 to RB8, not RB9"),
+        (DENSE, "pool1", r"vgg16 is not spiking: a spiking bottleneck stands in one of vgg9, spiking-resnet18, "),
+    ],
+)
+def test_a_split_point_that_is_not_there_is_refused(tmp_path, network, split, text):
+    joined = msgspec.structs.replace(network, bottleneck=Bottleneck(split=split, code_channels=2))
+    with pytest.raises(UnfitNetwork, match=text):
+        run(tmp_path / "run", config(joined))
 
 
 def test_a_base_task_trains_on_its_own_classes(tmp_path):

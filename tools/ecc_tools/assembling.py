@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ecc_model.nets.ann import AnnConfig, Kind
 from ecc_model.nets.cloud import CloudConfig, CloudNet
 from ecc_model.nets.neuron import Lif
+from ecc_model.nets.spikebottlenet import take_over
 from ecc_model.nets.vgg import SpikingVgg9, to_unit
 from ecc_tools.augmentation import Augmentation
 from ecc_tools.bottleneck import CHUNK, features_logits, train_bottleneck, tune_cloud
@@ -30,12 +31,15 @@ class BottleneckConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What lies between edge and cloud, and how it is trained."""
 
     seed: int
+    split: int  # the pool after which the edge network is cut
     code_channels: int
     code_stride: int
     tail_channels: int
     plan: Plan
     tune: Plan  # of decoder and tail, once more, on what the integer encoder emits
     copies: int  # views of each image that it is tuned on, the plain one included
+    rate: float = 0.0  # weight of a message's estimated entropy, per bit
+    noise: float = 0.0  # share of the bits that turn on their way
 
 
 def assemble(
@@ -54,11 +58,7 @@ def assemble(
     own = choose.of([names.index(name) for name in known])
     split_guard(own.labels)  # too few of them are better told before the training than after it
     torch.manual_seed(config.seed)
-    net = SpikingVgg9(
-        msgspec.structs.replace(source.config, code_channels=config.code_channels, code_stride=config.code_stride), Lif
-    )
-    net.head.load_state_dict(source.head.state_dict())
-    net.exit.load_state_dict(source.exit.state_dict())
+    net = recut(source, config)
     channels = edge_record.provenance.frame[2]
     ann = AnnConfig(
         kind=cast(Kind, teacher_record.run.network.kind),
@@ -84,7 +84,9 @@ def assemble(
         module.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     augmentation = Augmentation(edge_record.run.data.augmentation)
     views = Views(learn, augmentation, config.seed, torch.device("cpu"))
-    train_bottleneck(net, cloud, views, config.plan, config.seed, stage("bottleneck and tail"))
+    train_bottleneck(
+        net, cloud, views, config.plan, config.seed, stage("bottleneck and tail"), rate=config.rate, noise=config.noise
+    )
     provenance = {
         "code": code_version(),
         "data_sha256": edge_record.provenance.data_sha256,
@@ -94,7 +96,6 @@ def assemble(
         "teacher_weights_sha256": weights_sha256(teacher),
         "bottleneck": msgspec.json.encode(config).decode(),
     }
-    told = stage("integer program")
     out.mkdir(parents=True, exist_ok=True)
     program, table = write_model(
         out / EDGE_FILE,
@@ -105,11 +106,14 @@ def assemble(
         provenance,
         augmentation=augmentation.name,
         sent=choose.frames,
+        learning=learn.of([names.index(name) for name in known]),
+        progress=stage("integer program and class statistics"),
         half=half,
     )
-    told(1.0)
     told = stage("tail on the integer encoder's spikes")
-    tune_cloud(program, cloud, learn, augmentation, config.tune, config.seed, told, copies=config.copies)
+    tune_cloud(
+        program, cloud, learn, augmentation, config.tune, config.seed, told, copies=config.copies, noise=config.noise
+    )
     write_cloud(out / CLOUD_FILE, cloud, program, table, choose, names, provenance, half=half)
     with torch.inference_mode():
         images = torch.from_numpy(choose.frames)
@@ -121,13 +125,27 @@ def assemble(
     }
 
 
+def recut(source: SpikingVgg9, config: BottleneckConfig) -> SpikingVgg9:
+    """The same network, cut where `config` says, with a new encoder there."""
+    net = SpikingVgg9(
+        msgspec.structs.replace(
+            source.config, split=config.split, code_channels=config.code_channels, code_stride=config.code_stride
+        ),
+        Lif,
+    )
+    take_over(net, source)
+    return net
+
+
 def _percent(logits: NDArray[np.float32], labels: Labels) -> float:
     return 100.0 * float((logits.argmax(axis=1) == labels).mean())
 
 
 def _check(edge: Path, edge_record: Record, teacher: Path, teacher_record: Record, data: DataSet) -> None:
-    if edge_record.run.network.kind != VGG9:
-        raise RunError(f"{edge} holds a {edge_record.run.network.kind}; the edge network of a model file is a {VGG9}")
+    network = edge_record.run.network
+    if network.kind != VGG9 or network.bottleneck:
+        what = network.kind + (" with a bottleneck" if network.bottleneck else "")
+        raise RunError(f"{edge} holds a {what}; the edge network of a model file is a {VGG9}")
     for folder, names, where in (
         (edge, edge_record.provenance.labels, teacher_record.provenance.labels),
         (teacher, teacher_record.provenance.labels, data.names),

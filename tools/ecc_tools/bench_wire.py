@@ -200,7 +200,8 @@ def wire(
         from ecc_tools.collaborate.labelled import open_labelled
 
         frames = open_labelled(data, root, "test").frames
-    measured = bench_wire(read_edge(model), frames)
+    edge = read_edge(model)
+    measured = bench_wire(edge, frames, edge.rates)
     if as_json:
         console.print_json(measured)
     else:

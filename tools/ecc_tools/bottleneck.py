@@ -19,14 +19,28 @@ from ecc_tools.data.parts import Part
 from ecc_tools.training import Plan, Progress, Terms, Views, make_optimizer, parameters_of, run_through, seeded, train
 
 KL_WEIGHT = 0.5  # l1 of eq. 8, the authors' own
+LEAST_RATE = 1e-3  # a spike that never fires in a batch may do so in another
 CHUNK = 500
 
 
 def train_bottleneck(
-    net: SpikingVgg9, cloud: CloudNet, views: Views, plan: Plan, seed: int, progress: Progress
+    net: SpikingVgg9,
+    cloud: CloudNet,
+    views: Views,
+    plan: Plan,
+    seed: int,
+    progress: Progress,
+    *,
+    rate: float = 0.0,
+    noise: float = 0.0,
 ) -> None:
-    """Encoder, decoder and tail behind the frozen head, jointly with the cloud's teacher (eq. 8)."""
+    """Encoder, decoder and tail behind the frozen head, jointly with the cloud's teacher (eq. 8).
+
+    rate: weight of the estimated entropy of a message, per bit, so that bits are learnt and not only counted; noise:
+    share of the bits that turn on their way.
+    """
     parts = (net.encoder, cloud.decoder, cloud.tail)
+    chance = seeded(seed, 5)
 
     def begin(epoch: int) -> None:
         views.begin(epoch)
@@ -37,8 +51,10 @@ def train_bottleneck(
         frames = views.frames(rows)
         with torch.no_grad():
             split, teacher = net.split(frames), cloud.frames(frames)
-        logits = cloud.features(net.encoder(split))
-        return {"joint": losses.joint(logits, views.labels(rows), teacher, KL_WEIGHT)}
+        code = net.encoder(split)
+        logits = cloud.features(turn(code, noise, chance))
+        terms = {"joint": losses.joint(logits, views.labels(rows), teacher, KL_WEIGHT)}
+        return terms | {"rate": rate * entropy_bits(code)} if rate else terms
 
     optimizer = make_optimizer(parameters_of(*parts), plan)
     run_through(train(optimizer, loss, len(views), plan, seed, progress, begin=begin))
@@ -56,11 +72,13 @@ def tune_cloud(
     progress: Progress,
     *,
     copies: int,
+    noise: float = 0.0,
 ) -> None:
     """Decoder and tail once more, on what the integer head and encoder really emit: the part plain and augmented.
 
-    `copies` counts the plain one.
+    `copies` counts the plain one; `noise` as in `train_bottleneck`.
     """
+    chance = seeded(seed, 6)
     generator = seeded(seed, 3)
     plain = torch.from_numpy(part.frames)
     shown = [plain, *(augmentation(plain, generator) for _ in range(copies - 1))]
@@ -75,12 +93,29 @@ def tune_cloud(
         cloud.tail.train()
 
     def loss(rows: Tensor) -> Terms:
-        logits = cloud.features(codes[rows].transpose(0, 1).float())
+        logits = cloud.features(turn(codes[rows].transpose(0, 1).float(), noise, chance))
         return {"joint": losses.joint(logits, labels[rows], teacher[rows], KL_WEIGHT)}
 
     optimizer = make_optimizer(parameters_of(cloud.decoder, cloud.tail), plan)
     run_through(train(optimizer, loss, len(labels), plan, seed, progress, begin=begin))
     cloud.eval()
+
+
+def turn(code: Tensor, share: float, chance: torch.Generator) -> Tensor:
+    """Spikes of which each turns over with probability `share`: a binary symmetric channel, with its gradient."""
+    if share == 0.0:
+        return code
+    turned = (torch.rand(code.shape, generator=chance) < share).to(code)
+    return code + turned - 2.0 * code * turned
+
+
+def entropy_bits(code: Tensor) -> Tensor:
+    """Entropy of a message in bits, if each of its spikes fires by itself at its rate over the batch.
+
+    Shape: (T, B, C, H, W) -> (). An upper bound of what the rate tables take, which also know neighbours.
+    """
+    p = code.mean(1).clamp(LEAST_RATE, 1.0 - LEAST_RATE)
+    return -(p * p.log2() + (1.0 - p) * (1.0 - p).log2()).sum()
 
 
 def encode(program: Program, frames: Pixels) -> NDArray[np.bool_]:

@@ -13,11 +13,19 @@ from ecc_model.errors import EccError
 from ecc_model.optional import require
 from ecc_model.progress import progress_bar
 from ecc_tools import train_commands
+from ecc_tools.bench_channel import channel
+from ecc_tools.bench_edge import edge
+from ecc_tools.bench_footprint import footprint
+from ecc_tools.bench_images import images
+from ecc_tools.bench_learners import learners
+from ecc_tools.bench_limit import limits
+from ecc_tools.bench_sdk import sdk
 from ecc_tools.bench_wire import wire
 from ecc_tools.collaborate import commands as collaborate_commands
 from ecc_tools.data.cli import data_app
 from ecc_tools.evaluation.command import evaluate
 from ecc_tools.ledger.commands import energy
+from ecc_tools.splitting.command import split
 
 if TYPE_CHECKING:
     from ecc_tools.demo import Promises, SetUp
@@ -141,6 +149,10 @@ app.command(
     epilog="Example: ecc-tools costs cloud.pt --edge vgg9.pt --data first.npz --data second.npz --out runs/costs"
 )(collaborate_commands.costs)
 
+app.command(
+    epilog="Example: ecc-tools split runs/edge runs/t --data cifar-10 --out runs/split --max-drop 3 --by bytes"
+)(split)
+
 app.command(epilog="Example: ecc-tools energy --network spiking-resnet50 --everything")(energy)
 
 app.add_typer(data_app, name="data")
@@ -170,7 +182,14 @@ def bench_link_(
     print(f"ratio, round by round: {ratio['median']} (5 % to 95 %: {ratio['p5']} to {ratio['p95']}), n {requests}")
 
 
+bench.command(name="images", epilog="Example: ecc-tools bench images vgg9.pt cloud.pt --data cifar-10")(images)
+bench.command(name="channel", epilog="Example: ecc-tools bench channel vgg9.pt cloud.pt --data cifar-10")(channel)
+bench.command(name="sdk", epilog="Example: ecc-tools bench sdk runs/demo/vgg9.pt --calls 10000")(sdk)
 bench.command(name="wire", epilog="Example: ecc-tools bench wire --model vgg9.pt --data cifar-10")(wire)
+bench.command(name="edge", epilog="Example: ecc-tools bench edge --against tflite --against ann --out runs/edge")(edge)
+bench.command(name="limit", epilog="Example: ecc-tools bench limit --width 0.5 --rate 0.05 --rate 0.1")(limits)
+bench.command(name="learners", epilog="Example: ecc-tools bench learners --model runs/demo/vgg9.pt --json")(learners)
+bench.command(name="footprint", epilog="Example: ecc-tools bench footprint --model vgg9.pt")(footprint)
 
 
 def main() -> None:

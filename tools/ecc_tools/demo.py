@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ecc_device.learning.candidate import teach
+from ecc_device.learning.candidate import Course
 from ecc_device.learning.job import assemble
 from ecc_device.store import Store
 from ecc_model.errors import EccError
@@ -174,7 +174,7 @@ def measure(folder: Path, models: DemoModels, run: Run, seed: int, promises: Pro
     after = frames.ask(learnt.program, learnt.labels, learnt.temperature)
     curve_before, curve_after = curve(before, factory.threshold), curve(after, learnt.threshold)
     target = float(curve_before.accuracy[curve_before.operating])
-    plain = teach(job, arrays, lambda share: None)
+    plain = Course(job, arrays, lambda share: None).taught(job.learner)
     plain_answers = frames.ask(plain.program, tuple(job.labels), plain.temperature)
 
     def row(name: str, answers: Answers, threshold: float, unchanged: Answers) -> LearnerRow:
@@ -184,7 +184,7 @@ def measure(folder: Path, models: DemoModels, run: Run, seed: int, promises: Pro
     learners = [
         row("before the update", before, factory.threshold, before),
         row(
-            f"{run.decision['figures'].get('learner', 'lwf')} (the device's)",
+            f"{run.decision['figures']['learner']} (the device's)",
             after,
             learnt.threshold,
             frames.ask(learnt.program, learnt.labels, factory.temperature),

@@ -11,14 +11,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from ecc_model.nets.neuron import Lif, spikingjelly_lif
-from ecc_model.nets.vgg import to_unit
+from ecc_model.nets.resnet import SpikingResnet
+from ecc_model.nets.spikebottlenet import SpikeBottleNet, take_over
+from ecc_model.nets.vgg import SpikingVgg9, to_unit
 from ecc_tools.augmentation import Augmentation
 from ecc_tools.averaging import Average
 from ecc_tools.data.parts import DataSet, Part
 from ecc_tools.data.tasks import parse_tasks
 from ecc_tools.networks import build_network
 from ecc_tools.objective import Objective, load_teacher
-from ecc_tools.runs import Provenance, Record, RunConfig, RunError, RunFolder, code_version
+from ecc_tools.runs import Provenance, Record, RunConfig, RunError, RunFolder, code_version, load_run, load_weights
 from ecc_tools.training import LossNotFinite, Plan, Progress, Views, make_optimizer, train
 
 EVAL_BATCH = 250
@@ -31,6 +33,7 @@ def fit(
     folder: Path,
     *,
     teacher: Path | None = None,
+    start_from: Path | None = None,
     resume: bool = False,
     device: str = "cpu",
     progress: Progress,
@@ -39,6 +42,8 @@ def fit(
     """Train into `folder` and return the log's line of the best epoch, chosen on the validation part.
 
     A run that was stopped goes on with `resume` and ends as if it had not been. Only `data.training()` is read.
+    `start_from`: a run with the same network, whose weights this one begins with (fine-tuning; the second step of a
+    spiking bottleneck's training begins with the network alone).
     `RunError`, `TeacherUnfit`, `LossNotFinite` (the checkpoint stays), `OutOfMemory`.
     """
     where = torch.device(device)
@@ -67,7 +72,10 @@ def fit(
         frame=(height, width_px, channels),
         classes=len(labels),
         neuron=neuron,
+        bottleneck=network.bottleneck or None,
     ).to(where)
+    if start_from is not None:
+        begin_with(net, start_from)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     views = Views(learn, Augmentation(config.data.augmentation), config.seed, where, count=config.data.views)
     source = None if teacher is None else load_teacher(teacher, labels, where)
@@ -121,6 +129,20 @@ def fit(
         last = f"the last good checkpoint is that of epoch {len(rows) - 1}" if rows else "no epoch was finished"
         raise LossNotFinite(f"{exc}; {last}, in {folder}") from exc
     return max(rows, key=lambda row: row["accuracy"])
+
+
+def begin_with(net: nn.Module, folder: Path) -> None:
+    """Give `net` the best weights of a run; a network with a new bottleneck those of one without. `RunError`."""
+    if isinstance(net, SpikeBottleNet):
+        trained, _ = load_run(folder)
+        if isinstance(trained, SpikingVgg9 | SpikingResnet):
+            try:
+                take_over(net.net, trained)
+            except ValueError as exc:
+                raise RunError(f"{folder} cannot be begun with: {exc}; train the network alone first") from exc
+            return
+    if not load_weights(net, folder):
+        raise RunError(f"{folder} holds another network or other classes than this run; begin without it")
 
 
 def task_parts(config: RunConfig, data: DataSet) -> tuple[Part, Part, tuple[str, ...]]:

@@ -20,7 +20,7 @@ from torch import nn
 
 from ecc_model.errors import EccError
 from ecc_model.nets.neuron import Lif
-from ecc_tools.networks import build_network
+from ecc_tools.networks import Bottleneck, build_network
 from ecc_tools.training import Plan
 
 CONFIG, CHECKPOINT, WEIGHTS, LOG = "config.toml", "checkpoint.pt", "weights.pt", "log.csv"
@@ -47,6 +47,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     kind: str
     width: float = 1.0
     steps: int = 1  # T; 1 for dense networks
+    bottleneck: Bottleneck | msgspec.UnsetType = msgspec.UNSET  # a spiking one within a spiking network
 
 
 class LossConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -69,6 +70,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     loss: LossConfig
     ema: float = 0.0  # decay of the averaged weights that are kept; 0: the last weights are
     teacher: str = ""  # SHA-256 of the teacher's weights
+    start: str = ""  # SHA-256 of the weights that it begins with; "": random ones
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,12 +190,20 @@ def load_run(folder: Path) -> tuple[nn.Module, Record]:
         frame=provenance.frame,
         classes=len(provenance.labels),
         neuron=Lif,
+        bottleneck=network.bottleneck or None,
     )
+    if not load_weights(net, folder):
+        raise RunError(f"{folder / WEIGHTS} is not of the network that {CONFIG} names; make the run anew")
+    return net.eval(), record
+
+
+def load_weights(net: nn.Module, folder: Path) -> bool:
+    """Give `net` the best weights of a run; False if they are another network's. `RunError` if they cannot be read."""
     try:
         net.load_state_dict(load_tensors(folder / WEIGHTS))
-    except (RuntimeError, TypeError, AttributeError) as exc:
-        raise RunError(f"{folder / WEIGHTS} is not of the network that {CONFIG} names; make the run anew") from exc
-    return net.eval(), record
+    except (RuntimeError, TypeError, AttributeError):
+        return False
+    return True
 
 
 def weights_sha256(folder: Path) -> str:

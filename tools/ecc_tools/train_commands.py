@@ -13,6 +13,9 @@ from ecc_model import console
 from ecc_model.optional import require
 from ecc_model.progress import progress_bar
 
+BOTTLENECK = ("split", "code_channels", "code_stride")
+TUNE_EPOCHS, COPIES = 3, 4  # of decoder and tail on what the integer encoder emits
+
 Data = Annotated[str, typer.Option(help="A set (see 'ecc-tools data list') or a folder of images per class.")]
 Network = Annotated[
     str, typer.Option(help="vgg9, spiking-resnet18|34|50; vgg16, resnet8|18|34, vit-b16 (dense, for the cloud).")
@@ -45,8 +48,18 @@ Precision = Annotated[
     Literal["float32", "bfloat16"],
     typer.Option(help="bfloat16: products alone, weights stay float32."),
 ]
+SplitPoint = Annotated[
+    str, typer.Option(help="Train a spiking bottleneck there: pool1 to pool3 (vgg9), RB1 to RB16 (ResNets).")
+]
+CodeChannels = Annotated[int, typer.Option(min=1, help="Channels that travel from --split.")]
+CodeStride = Annotated[int, typer.Option(min=1, max=4, help="Spatial reduction of the spikes that travel.")]
+StartFrom = Annotated[
+    Path | None, typer.Option(help="The run folder of the same network: begin with its weights (fine-tuning).")
+]
 Compiled = Annotated[bool, typer.Option("--compiled", help="torch.compile: half a minute, then about 1.5x as fast.")]
 OpsPenalty = Annotated[float, typer.Option(min=0.0, help="Weight of the penalty on synaptic operations.")]
+RateWeight = Annotated[float, typer.Option(min=0.0, help="Weight of a message's entropy, for each bit.")]
+Noise = Annotated[float, typer.Option(min=0.0, max=0.5, help="Share of the bits that turn on their way, in training.")]
 Seed = Annotated[int, typer.Option(min=0)]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out from its last epoch.")]
@@ -72,6 +85,10 @@ def train(
     warmup: Warmup = 0.2,
     label_smoothing: Smoothing = 0.0,
     ema: Ema = 0.0,
+    split: SplitPoint = "",
+    code_channels: CodeChannels = 64,
+    code_stride: CodeStride = 1,
+    start_from: StartFrom = None,
     precision: Precision = "float32",
     compiled: Compiled = False,
     operations: OpsPenalty = 0.0,
@@ -109,6 +126,10 @@ def distill(
     warmup: Warmup = 0.2,
     label_smoothing: Smoothing = 0.0,
     ema: Ema = 0.0,
+    split: SplitPoint = "",
+    code_channels: CodeChannels = 64,
+    code_stride: CodeStride = 1,
+    start_from: StartFrom = None,
     precision: Precision = "float32",
     compiled: Compiled = False,
     operations: OpsPenalty = 0.0,
@@ -145,6 +166,7 @@ def _run(values: dict[str, Any]) -> None:
             open_dataset(values["data"], values["root"]),
             values["out"],
             teacher=values.get("teacher"),
+            start_from=values["start_from"],
             resume=values["resume"],
             device=values["device"],
             progress=told,
@@ -177,7 +199,8 @@ def _settings(values: dict[str, Any]) -> dict[str, Any]:
             "kind": network,
             "width": values["width"],
             "steps": values["steps"] if network in SPIKING else 1,
-        },
+        }
+        | ({"bottleneck": {name: values[name] for name in BOTTLENECK}} if values["split"] else {}),
         "plan": {
             "epochs": values["epochs"],
             "learning_rate": values["lr"],
@@ -193,6 +216,7 @@ def _settings(values: dict[str, Any]) -> dict[str, Any]:
         },
         "ema": values["ema"],
         "teacher": "" if teacher is None else weights_sha256(teacher),
+        "start": "" if values["start_from"] is None else weights_sha256(values["start_from"]),
     }
 
 
@@ -202,14 +226,17 @@ def assemble(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder for vgg9.pt and cloud.pt.")],
     root: Root = None,
+    split: Annotated[int, typer.Option(min=1, max=3, help="The pool after which the edge network is cut.")] = 2,
     code_channels: Annotated[int, typer.Option(min=1, help="Channels that travel.")] = 8,
     code_stride: Annotated[int, typer.Option(min=1, max=4, help="Spatial reduction of the encoder.")] = 2,
     tail_channels: Annotated[int, typer.Option(min=1, help="Width of the cloud's tail.")] = 128,
     epochs: Epochs = 15,
     lr: Rate = 2e-3,
     batch: Batch = 128,
-    tune_epochs: Annotated[int, typer.Option(min=1, help="Epochs on what the integer encoder emits.")] = 3,
-    copies: Annotated[int, typer.Option(min=1, help="Views of each image that these see.")] = 4,
+    tune_epochs: Annotated[int, typer.Option(min=1, help="Epochs on what the integer encoder emits.")] = TUNE_EPOCHS,
+    copies: Annotated[int, typer.Option(min=1, help="Views of each image that these see.")] = COPIES,
+    rate: RateWeight = 0.0,
+    noise: Noise = 0.0,
     precision: Precision = "float32",
     half: Annotated[bool, typer.Option("--half", help="Store torch's weights in 16 bits.")] = False,
     seed: Seed = 0,
@@ -225,12 +252,15 @@ def assemble(
 
     config = BottleneckConfig(
         seed=seed,
+        split=split,
         code_channels=code_channels,
         code_stride=code_stride,
         tail_channels=tail_channels,
         plan=Plan(epochs=epochs, learning_rate=lr, batch=batch, precision=precision),
         tune=Plan(epochs=tune_epochs, learning_rate=lr / 4, batch=batch, precision=precision),
         copies=copies,
+        rate=rate,
+        noise=noise,
     )
     with stages("") as stage:
         accuracy = make(edge, teacher, open_dataset(data, root), config, out, half=half, stage=stage)

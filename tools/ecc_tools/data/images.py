@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ecc_device.imagefolder import IMAGE_SUFFIXES, list_images
+from ecc_device.sources.imagefolder import IMAGE_SUFFIXES, list_images
 from ecc_model.frames import MAX_SIDE, Pixels, resize
 from ecc_model.progress import progress_bar
 from ecc_tools.data.errors import BadImages, DataCorrupt, unreadable

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ecc_device.imagefolder import list_images
+from ecc_device.sources.imagefolder import list_images
 from ecc_tools.data.errors import DataCorrupt, DataNotFound, unreadable
 from ecc_tools.data.images import read_images, read_part
 from ecc_tools.data.parts import DataSet, Part

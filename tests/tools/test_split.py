@@ -1,0 +1,179 @@
+"""The search for a cut: candidates are trained and measured once, the best one within the limit is chosen."""
+
+import csv
+import json
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from ecc_broker.codec import encode_spikes
+from ecc_device.linkprofiles import LinkProfile
+from ecc_model.modelfile import read_edge
+from ecc_model.nets.neuron import Lif
+from ecc_model.nets.vgg import SpikingVgg9, VggConfig
+from ecc_tools.assembling import BottleneckConfig, recut
+from ecc_tools.bottleneck import encode
+from ecc_tools.cli import app
+from ecc_tools.data.parts import DataSet
+from ecc_tools.fitting import fit
+from ecc_tools.runs import DataConfig, LossConfig, NetworkConfig, RunConfig, RunError
+from ecc_tools.splitting import search as searching
+from ecc_tools.splitting.candidates import DEFAULT, Candidate, parse
+from ecc_tools.splitting.report import COLUMNS, write
+from ecc_tools.splitting.search import Figures, choose, link_ms, search
+from ecc_tools.training import Plan
+from support.patterns import NAMES, forbidden, pattern_part
+
+CONFIG = BottleneckConfig(
+    seed=0,
+    split=2,
+    code_channels=4,
+    code_stride=2,
+    tail_channels=8,
+    plan=Plan(epochs=1, learning_rate=4e-3),
+    tune=Plan(epochs=1, learning_rate=1e-3),
+    copies=1,
+)
+TRIED = (Candidate(2, 4, 2), Candidate(3, 4, 1))
+LINK = LinkProfile(name="slow", delay_s=0.05, jitter_s=0.01, bytes_per_s=1000.0)
+
+
+def data():
+    return DataSet("patterns", NAMES, lambda: pattern_part(4400, 0), forbidden)
+
+
+def silent(title):
+    return lambda share: None
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    for name, network in (
+        ("edge", NetworkConfig(kind="vgg9", width=0.1, steps=2)),
+        ("teacher", NetworkConfig(kind="vgg16", width=0.1)),
+    ):
+        plan = Plan(epochs=1, learning_rate=8e-3, batch=64)
+        config = RunConfig(seed=0, data=DataConfig(name="patterns"), network=network, plan=plan, loss=LossConfig())
+        fit(config, data(), folder / name, progress=lambda share: None, report=lambda line: None)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(runs):
+    return search(runs / "edge", runs / "teacher", data(), CONFIG, TRIED, runs / "split", half=False, stage=silent)
+
+
+def figures(candidate, features, body_bytes, *, head_mj=0.01, device_ms=1.0):
+    return Figures(
+        candidate=candidate,
+        inputs="",
+        n=100,
+        edge=80.0,
+        features=features,
+        teacher=90.0,
+        raw_bits=256,
+        body_bytes=body_bytes,
+        entropy_bits=8.0 * body_bytes,
+        head_mj=head_mj,
+        encoder_mj=0.001,
+        device_ms=device_ms,
+        reply_bytes=40,
+    )
+
+
+def test_figures_are_those_of_the_files(runs, found):
+    _, validation = data().training()
+    for candidate, row in zip(TRIED, found, strict=True):
+        model = read_edge(runs / "split" / str(candidate) / "vgg9.pt")
+        codes = encode(model.program, validation.frames)
+        assert row.candidate == str(candidate)
+        assert row.n == len(validation.labels) == len(codes)
+        assert row.raw_bits == codes[0].size
+        assert row.body_bytes == pytest.approx(np.mean([len(encode_spikes(code, model.rates)) for code in codes]))
+        assert row.entropy_bits / 8 < row.body_bytes <= row.raw_bits / 8 + 1
+        assert row.head_mj > row.encoder_mj > 0
+        assert row.reply_bytes == 4 * len(NAMES)
+    shallow, deep = found
+    assert shallow.head_mj < deep.head_mj
+
+
+def test_a_search_goes_on_where_it_stopped(runs, found, monkeypatch):
+    monkeypatch.setattr(searching, "assemble", lambda *_args, **_kwargs: pytest.fail("trained again"))
+    again = search(runs / "edge", runs / "teacher", data(), CONFIG, TRIED, runs / "split", half=False, stage=silent)
+    assert again == found
+
+
+def test_figures_of_another_training_are_not_reused(runs, found, monkeypatch):
+    def refused(edge, teacher, data, config, out, **_options):
+        raise RunError(f"asked for {out.name} with {config.tail_channels} tail channels")
+
+    monkeypatch.setattr(searching, "assemble", refused)
+    wider = msgspec.structs.replace(CONFIG, tail_channels=16)
+    with pytest.raises(RunError, match="asked for pool2-4x2 with 16 tail channels"):
+        search(runs / "edge", runs / "teacher", data(), wider, TRIED, runs / "split", half=False, stage=silent)
+
+
+def test_the_cut_moves_and_the_network_stays():
+    config = VggConfig(steps=2, channels=1, height=16, width_px=16, width=0.1, classes=3, split=2)
+    source = SpikingVgg9(config, Lif).eval()
+    frames = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    for split in (1, 2, 3):
+        net = recut(source, msgspec.structs.replace(CONFIG, split=split)).eval()
+        assert net.split(frames).shape[-1] == 16 >> split
+        assert torch.equal(net(frames), source(frames))
+
+
+def test_the_best_within_the_limit_is_chosen():
+    wide, narrow, tiny = (
+        figures("pool1-8x4", 89.0, 30.0, head_mj=0.002, device_ms=0.2),
+        figures("pool2-4x2", 87.5, 10.0, device_ms=9.0),
+        figures("pool3-2x1", 80.0, 5.0),
+    )
+    found = [wide, narrow, tiny]
+    assert choose(found, 3.0, "bytes", LINK) is narrow
+    assert choose(found, 1.0, "bytes", LINK) is wide
+    assert choose(found, 3.0, "energy", LINK) is wide
+    assert choose(found, 20.0, "bytes", LINK) is tiny
+    # 20 bytes fewer save 20 ms on a link of 1,000 bytes a second; the device takes 8.8 ms longer
+    assert choose(found, 3.0, "latency", LINK) is narrow
+    with pytest.raises(RunError, match=r"^every candidate loses more than 0\.5 points, pool1-8x4 the least: 1\.00; "):
+        choose(found, 0.5, "bytes", LINK)
+
+
+def test_link_time_counts_both_ways():
+    assert link_ms(LINK, 60, 40) == pytest.approx(2 * 60.0 + 100.0)
+
+
+def test_candidates_have_names_that_are_read_again():
+    assert [parse(str(candidate)) for candidate in DEFAULT] == list(DEFAULT)
+    for text in ("pool4-8x2", "pool2-0x2", "pool2-8x5", "pool2", "pool2-8x2 "):
+        with pytest.raises(RunError, match=rf"^'{text}' is no candidate; write pool2-8x2 for 8 channels"):
+            parse(text)
+
+
+def test_tables_and_plots_are_written(tmp_path):
+    found = [figures("pool2-4x2", 87.5, 10.0), figures("pool3-2x1", 80.0, 5.0)]
+    record = write(tmp_path, found, found[0], LINK, "bytes", 3.0)
+    assert json.loads((tmp_path / "split.json").read_text()) == record
+    assert (record["chosen"], record["by"], record["link"]) == (
+        "pool2-4x2",
+        "bytes",
+        {"name": "slow", "kind": "assumed"},
+    )
+    rows = list(csv.DictReader((tmp_path / "split.csv").read_text().splitlines()))
+    assert tuple(rows[0]) == COLUMNS
+    assert [float(row["drop"]) for row in rows] == [2.5, 10.0]
+    for name in ("bytes.png", "energy.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_refuses_what_is_no_candidate(tmp_path):
+    run = CliRunner().invoke(
+        app, ["split", "a", "b", "--data", "cifar-10", "--out", str(tmp_path), "--candidate", "pool9-1x1"]
+    )
+    assert isinstance(run.exception, RunError)
+    assert "'pool9-1x1' is no candidate" in str(run.exception)

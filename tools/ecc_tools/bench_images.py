@@ -1,0 +1,183 @@
+"""`ecc-tools bench images`: bytes against accuracy, spikes beside images of every quality.
+
+The cloud's whole network answers each frame as JPEG or lossy WebP of that quality would bring it; its tail answers the
+spikes. So each point is what one would send, and how often the cloud is then right.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from PIL import Image
+
+from ecc_broker.codec import encode_spikes
+from ecc_model import console
+from ecc_model.errors import SourceError
+from ecc_model.frames import Pixels, fit
+from ecc_model.modelfile import read_edge
+from ecc_model.optional import require
+from ecc_model.rates import agreed
+
+QUALITIES = (1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95)
+LOSSY: dict[str, dict[str, Any]] = {"JPEG": {"optimize": True}, "WEBP": {"method": 6}}
+LOSSLESS: dict[str, dict[str, Any]] = {
+    "PNG": {"optimize": True},
+    "WEBP": {"lossless": True, "quality": 100, "method": 6},
+}
+AT_ONCE = 200  # frames through the cloud's network
+JSON, PLOT = "images.json", "images.png"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One way to send a frame: mean bytes, and the share of answers that are right. quality: None where it has none."""
+
+    sent_as: str
+    quality: int | None
+    bytes: float
+    accuracy: float
+
+
+def image_points(frames: Pixels, right: Any) -> Iterator[Point]:
+    """Points of images; `right(frames)` is the share of frames (N, H, W, C) that the cloud answers rightly."""
+    plain = right(frames)
+    for kind, options in LOSSLESS.items():
+        sizes = [len(_written(frame, kind, options)) for frame in frames]
+        yield Point(f"{_name(kind)} lossless", None, float(np.mean(sizes)), plain)
+    for kind, options in LOSSY.items():
+        for quality in QUALITIES:
+            written = [_written(frame, kind, options | {"quality": quality}) for frame in frames]
+            shown = np.stack([_read(data, frames.shape[1:]) for data in written])
+            yield Point(_name(kind), quality, float(np.mean([len(data) for data in written])), right(shown))
+
+
+def at_least(points: Sequence[Point], kind: str, accuracy: float) -> float | None:
+    """Bytes of the smallest images of `kind` with which the cloud is as accurate; between two qualities a mean.
+
+    None where no quality reaches it.
+    """
+    own = sorted((p for p in points if p.sent_as == kind), key=lambda p: p.bytes)
+    for before, point in zip([None, *own], own, strict=False):
+        if point.accuracy >= accuracy:
+            if before is None or point.accuracy == before.accuracy:
+                return point.bytes
+            share = (accuracy - before.accuracy) / (point.accuracy - before.accuracy)
+            return before.bytes + share * (point.bytes - before.bytes)
+    return None
+
+
+def _name(kind: str) -> str:
+    return "WebP" if kind == "WEBP" else kind
+
+
+def _written(frame: Pixels, kind: str, options: dict[str, Any]) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(frame[:, :, 0] if frame.shape[2] == 1 else frame).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def _read(data: bytes, shape: tuple[int, ...]) -> Pixels:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("L" if shape[2] == 1 else "RGB"), np.uint8).reshape(shape)
+
+
+def images(
+    edge: Annotated[Path, typer.Argument(help="The edge model, e.g. vgg9.pt.")],
+    cloud: Annotated[Path, typer.Argument(help="The worker's model, e.g. cloud.pt; with a teacher.")],
+    data: Annotated[str, typer.Option(help="A set, a folder of images per class, or an .npz with labels.")],
+    root: Annotated[Path | None, typer.Option(envvar="ECC_DATA", help="Where the sets lie.")] = None,
+    frames: Annotated[int, typer.Option(min=1, help="Test frames to send, the first ones.")] = 2000,
+    out: Annotated[Path, typer.Option(help="Folder for table and plot.")] = Path("runs/images"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Bytes against accuracy: spikes, and the frame as JPEG, WebP and PNG, answered by the same cloud."""
+    for package in ("torch", "matplotlib"):
+        require(package, "this comparison")
+    found = _compare(edge, cloud, data, root, frames, out)
+    if as_json:
+        console.print_json(found)
+    else:
+        _print(found, out)
+
+
+def _compare(edge: Path, cloud: Path, data: str, root: Path | None, most: int, out: Path) -> dict[str, Any]:
+    from ecc_cloud.model import CloudModel
+    from ecc_tools.bottleneck import encode
+    from ecc_tools.collaborate.labelled import check_classes, open_labelled
+    from ecc_tools.collaborate.observe import check_pair
+    from ecc_tools.stages import stages
+
+    model, worker, labelled = read_edge(edge), CloudModel(cloud), open_labelled(data, root, "test")
+    check_pair(model, worker, "features")
+    check_pair(model, worker, "frames")
+    check_classes(labelled, worker.labels)
+    shown, truth = labelled.frames[:most], labelled.truth[:most]
+    if shown.ndim != 4:
+        raise SourceError(f"{data}: frames with time steps are no images; give still frames")
+
+    def share(logits: Sequence[Any]) -> float:
+        return float(
+            np.mean([worker.labels[int(row.argmax())] == label for row, label in zip(logits, truth, strict=True)])
+        )
+
+    def right(images: Pixels) -> float:
+        fitted = [fit(image, worker.frame) for image in images]
+        return share(
+            [row for start in range(0, len(fitted), AT_ONCE) for row in worker.frames(fitted[start : start + AT_ONCE])]
+        )
+
+    with stages("") as stage:
+        told = stage("spikes")
+        codes = encode(model.program, shown)
+        answers = [
+            row
+            for start in range(0, len(codes), AT_ONCE)
+            for row in worker.features(list(codes[start : start + AT_ONCE]))
+        ]
+        _, table = agreed(model.program.features_id, model.rates, worker.encoders)
+        spikes = Point(
+            "spikes", None, float(np.mean([len(encode_spikes(code, table)) for code in codes])), share(answers)
+        )
+        told(1.0)
+        told, points = stage("images"), [spikes]
+        for point in image_points(shown, right):
+            points.append(point)
+            told(len(points) / (1 + len(LOSSLESS) + len(LOSSY) * len(QUALITIES)))
+    found = {
+        "schema": 1,
+        "n": len(shown),
+        "edge": {"file": str(edge), "sha256": model.sha256},
+        "points": [asdict(point) for point in points],
+        "as_accurate_as_spikes": {kind: at_least(points, kind, spikes.accuracy) for kind in map(_name, LOSSY)},
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    (out / JSON).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    _draw(out / PLOT, points)
+    return found
+
+
+def _print(found: dict[str, Any], out: Path) -> None:
+    for point in found["points"]:
+        quality = "" if point["quality"] is None else f" {point['quality']}"
+        print(f"{point['sent_as'] + quality:16}{point['bytes']:10.1f} bytes{100 * point['accuracy']:9.2f} %")
+    for kind, size in found["as_accurate_as_spikes"].items():
+        print(f"{kind} as accurate as spikes: " + (f"{size:.0f} bytes" if size is not None else "at no quality"))
+    print(f"n {found['n']} test frames, mean bytes without the message around them; plot: {out / PLOT}")
+
+
+def _draw(path: Path, points: Sequence[Point]) -> None:
+    figure = require("matplotlib.figure", "the plot").Figure(figsize=(5.5, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for name in dict.fromkeys(point.sent_as for point in points):
+        own = [point for point in points if point.sent_as == name]
+        axes.plot([point.bytes for point in own], [100 * point.accuracy for point in own], marker="o", label=name)
+    axes.set(xscale="log", xlabel="bytes of a frame, mean", ylabel="test frames right, %")
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=120)

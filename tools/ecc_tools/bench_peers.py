@@ -1,0 +1,216 @@
+"""What the event engine is timed against beyond the engines: other runtimes, set up as their users would at best.
+
+`onnxruntime` and `ann` are ONNX graphs with QuantizeLinear and DequantizeLinear around their products, which ONNX
+Runtime turns into int8 kernels. They cost what such networks cost; their answers are not the program's, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecc_model.errors import DeviceError
+from ecc_model.frames import Pixels, fit
+from ecc_model.layers import Conv, Linear, MaxPool, Readout
+from ecc_model.optional import require
+from ecc_model.program import Program
+
+Peer = Callable[[Pixels], NDArray[np.float32]]
+
+LEVELS = 255.0  # of a quantized activation
+LARGEST = 127  # of a quantized sum
+OPSET = 17
+
+
+def onnxruntime_snn(program: Program) -> Peer:
+    """The same spiking network, layer by layer over all steps: int8 convolutions, neurons in float32."""
+    return _session(program, _Onnx(program).spiking())
+
+
+def onnxruntime_ann(program: Program) -> Peer:
+    """A dense ReLU network of the same shape, int8 throughout, one pass."""
+    return _session(program, _Onnx(program).dense())
+
+
+def spikingjelly_eager(program: Program) -> Peer:
+    """The same layers in SpikingJelly, multi-step, with batch norms as it trains them, in float32."""
+    torch = require("torch", "the peer 'spikingjelly'")
+    jelly = require("spikingjelly.activation_based.layer", "the peer 'spikingjelly'")
+    neuron = require("spikingjelly.activation_based.neuron", "the peer 'spikingjelly'")
+    reset = require("spikingjelly.activation_based.functional", "the peer 'spikingjelly'").reset_net
+    modules: list[Any] = []
+    for layer in _layers(program):
+        if isinstance(layer, MaxPool):
+            modules.append(jelly.MaxPool2d(layer.size, step_mode="m"))
+            continue
+        outputs, inputs = layer.weight.shape[:2]
+        if isinstance(layer, Conv):
+            kernel = layer.weight.shape[2]
+            product = jelly.Conv2d(inputs, outputs, kernel, layer.stride, layer.padding, bias=False, step_mode="m")
+            modules += [product, jelly.BatchNorm2d(outputs, step_mode="m")]
+        else:
+            modules += [jelly.Flatten(step_mode="m"), product := jelly.Linear(inputs, outputs, step_mode="m")]
+        scale = 1.0 if isinstance(layer, Readout) else float(layer.theta.max())
+        product.weight.data = torch.from_numpy(layer.weight.astype(np.float32) / scale)
+        if not isinstance(layer, Readout):
+            modules.append(neuron.LIFNode(tau=2.0, decay_input=False, step_mode="m"))
+    net = torch.nn.Sequential(*modules).eval()
+    steps = program.steps
+
+    def call(frame: Pixels) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            pixels = torch.from_numpy(fit(frame, program.input)).permute(2, 0, 1).float()
+            reset(net)
+            logits: NDArray[np.float32] = net(pixels.expand(steps, 1, *pixels.shape)).mean(0)[0].numpy()
+            return logits
+
+    return call
+
+
+PEERS: dict[str, Callable[[Program], Peer]] = {
+    "onnxruntime": onnxruntime_snn,
+    "ann": onnxruntime_ann,
+    "spikingjelly": spikingjelly_eager,
+}
+
+
+def _layers(program: Program) -> list[Conv | Linear | MaxPool | Readout]:
+    found: list[Conv | Linear | MaxPool | Readout] = []
+    for layer in (*program.head, *program.exit):
+        if not isinstance(layer, Conv | Linear | MaxPool | Readout):
+            raise DeviceError("runtimes are compared on plain networks, without residual sums and average pools")
+        found.append(layer)
+    return found
+
+
+def _session(program: Program, model: bytes) -> Peer:
+    runtime = require("onnxruntime", "the peer 'onnxruntime'")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def call(frame: Pixels) -> NDArray[np.float32]:
+        pixels = np.ascontiguousarray(np.moveaxis(fit(frame, program.input), 2, 0)[None])
+        logits: NDArray[np.float32] = session.run(None, {"frame": pixels})[0]
+        return logits
+
+    return call
+
+
+class _Onnx:
+    """A graph under construction; values are known by their names."""
+
+    def __init__(self, program: Program) -> None:
+        self._onnx = require("onnx", "the peer 'onnxruntime'")
+        self._layers, self._steps = _layers(program), program.steps
+        spec = program.input
+        self._input = [1, spec.channels, spec.height, spec.width]
+        self._nodes: list[Any] = []
+        self._constants: list[Any] = []
+
+    def spiking(self) -> bytes:
+        value, scale = "frame", np.float32(1)
+        for layer in self._layers:
+            if isinstance(layer, MaxPool):
+                value = self._quantized(self._pool(layer, self._dequantized(value, scale)), scale)
+                continue
+            first = scale == 1 and layer is self._layers[0]
+            sums = self._product(layer, value, scale, first)
+            if isinstance(layer, Readout):
+                return self._model(self._node("ReduceSum", sums, self._constant(np.zeros(1, np.int64)), keepdims=0))
+            # spikes are 0 and 1; as uint8 with the scale 1 they are what they are
+            value, scale = self._quantized(self._fire(layer, sums, first), np.float32(1)), np.float32(1)
+        raise DeviceError("a network without a readout")
+
+    def dense(self) -> bytes:
+        value, scale = "frame", np.float32(1)
+        for layer in self._layers:
+            if isinstance(layer, MaxPool):
+                value = self._quantized(self._pool(layer, self._dequantized(value, scale)), scale)
+                continue
+            product = self._weights(layer, value, scale)
+            if isinstance(layer, Readout):
+                return self._model(product)
+            scale = np.float32(layer.theta.max())  # any positive number: only the time is looked at
+            value = self._quantized(self._node("Relu", product), scale)
+        raise DeviceError("a network without a readout")
+
+    def _product(self, layer: Conv | Linear | Readout, value: str, scale: np.float32, exact: bool) -> str:
+        product = self._weights(layer, value, scale)
+        if exact:
+            return product
+        bound = np.abs(layer.weight.astype(np.int64)).reshape(len(layer.weight), -1).sum(axis=1).max()
+        step = np.float32(max(1, bound // 16) / LARGEST)  # sums of few spikes stay far below their bound
+        zero = np.zeros((), np.int8)
+        return self._dequantized(self._quantized(product, step, zero), step, zero)
+
+    def _weights(self, layer: Conv | Linear | Readout, value: str, scale: np.float32) -> str:
+        if not isinstance(layer, Conv):
+            value = self._node("Flatten", value, axis=1)  # of the bytes: nothing may stand inside what is fused
+        value = self._dequantized(value, scale)
+        if isinstance(layer, Conv):
+            weight = self._dequantized(self._constant(layer.weight), np.float32(1), np.zeros((), np.int8))
+            bias = self._dequantized(self._constant(layer.bias), scale, np.zeros((), np.int32))
+            return self._node("Conv", value, weight, bias, pads=[layer.padding] * 4, strides=[layer.stride] * 2)
+        weight = self._dequantized(self._constant(layer.weight.T.copy()), np.float32(1), np.zeros((), np.int8))
+        return self._node("MatMul", value, weight)
+
+    def _fire(self, layer: Conv | Linear, sums: str, still: bool) -> str:
+        """Spikes of all steps: floor(V / 2) + X, V back to 0 where a neuron fired."""
+        theta = self._constant(
+            layer.theta.astype(np.float32).reshape([1, -1, 1, 1] if isinstance(layer, Conv) else [1, -1])
+        )
+        if isinstance(layer, Linear):
+            sums = self._node("Add", sums, self._constant(layer.bias.astype(np.float32)))
+        currents = [sums] * self._steps if still or self._steps == 1 else self._split(sums)
+        half, one = self._constant(np.array(0.5, np.float32)), self._constant(np.array(1, np.float32))
+        potential, spikes = currents[0], []
+        for step, current in enumerate(currents):
+            if step:
+                potential = self._node("Add", self._node("Floor", self._node("Mul", potential, half)), current)
+            fired = self._node("GreaterOrEqual", potential, theta)
+            spikes.append(self._node("Cast", fired, to=self._onnx.TensorProto.FLOAT))
+            if step + 1 < self._steps:
+                potential = self._node("Mul", potential, self._node("Sub", one, spikes[-1]))
+        return self._node("Concat", *spikes, axis=0)
+
+    def _split(self, value: str) -> list[str]:
+        outputs = [f"{value}.{step}" for step in range(self._steps)]
+        self._nodes.append(self._onnx.helper.make_node("Split", [value], outputs, axis=0))
+        return outputs
+
+    def _pool(self, layer: MaxPool, value: str) -> str:
+        return self._node("MaxPool", value, kernel_shape=[layer.size] * 2, strides=[layer.size] * 2)
+
+    def _quantized(self, value: str, scale: np.float32, zero: NDArray[Any] | None = None) -> str:
+        return self._node("QuantizeLinear", value, *self._scale(scale, zero))
+
+    def _dequantized(self, value: str, scale: np.float32, zero: NDArray[Any] | None = None) -> str:
+        return self._node("DequantizeLinear", value, *self._scale(scale, zero))
+
+    def _scale(self, scale: np.float32, zero: NDArray[Any] | None) -> list[str]:
+        none = np.zeros((), np.uint8) if zero is None else zero
+        return [self._constant(np.asarray(scale)), self._constant(none)]
+
+    def _node(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        output = f"{kind}{len(self._nodes)}"
+        self._nodes.append(self._onnx.helper.make_node(kind, list(inputs), [output], **attributes))
+        return output
+
+    def _constant(self, values: NDArray[Any]) -> str:
+        name = f"constant{len(self._constants)}"
+        self._constants.append(self._onnx.numpy_helper.from_array(values, name))
+        return name
+
+    def _model(self, output: str) -> bytes:
+        helper, proto = self._onnx.helper, self._onnx.TensorProto
+        given = helper.make_tensor_value_info("frame", proto.UINT8, self._input)
+        found = helper.make_tensor_value_info(output, proto.FLOAT, None)
+        graph = helper.make_graph(self._nodes, "network", [given], [found], self._constants)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+        written: bytes = model.SerializeToString()
+        return written
