@@ -10,10 +10,10 @@ SANITIZED := -g -O1 -std=c11 -Wall -Wextra -Wconversion -Werror -fsanitize=addre
 PIP_INSTALL := -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo example test test-slow test-native test-core check format reference results clean
+.PHONY: help demo example test test-slow test-native test-core test-arm64 wheels check format reference results clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  PYTHON=$(PYTHON) makes .venv, and is what test-core tests; SEEDS="0 1 2" is for the demo"
 
 # torch first and alone: whatever asks for torch later finds the pinned one installed
@@ -61,8 +61,14 @@ results: $(READY) ## Write docs/results.md anew from the tables in docs/results
 
 test-core: ## What a device runs, on PYTHON and without torch
 	$(PYTHON) -m venv --clear build/core
-	build/core/bin/python $(PIP_INSTALL) -e '.[broker]' pytest pytest-timeout hypothesis
+	build/core/bin/python $(PIP_INSTALL) -e '.[broker,mcap,video]' pytest pytest-timeout hypothesis
 	build/core/bin/python -m pytest -m 'not slow'
+
+test-arm64: $(READY) ## The engine's tests on 64-bit Arm, under qemu-user
+	PYTHON=$(BIN)/python .ci/arm64
+
+wheels: $(READY) ## Wheels for x86-64 and aarch64, in dist/
+	PYTHON=$(BIN)/python .ci/wheels
 
 clean: ## Remove caches and build products; .venv and runs stay
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -32,7 +32,6 @@ HEAVY = {
     "torch": (
         "model/ecc_model/nets/",
         "device/ecc_device/learning/lwf.py",
-        "device/ecc_device/learning/candidate.py",
         "cloud/",
         "tools/",
     ),
@@ -42,8 +41,21 @@ HEAVY = {
     "transformers": (),
     "cv2": (),
     "amqtt": (),
+    "av": (),
+    "mcap": (),
+    "mcap_ros2": (),
+    "lz4": (),
+    "tflite": (),
+    "flatbuffers": (),
+    "ai_edge_litert": (),
+    "tflite_runtime": (),
+    "onnx": (),
+    "onnxruntime": (),
 }
-LIGHT = ["ecc_model", "ecc_broker", "ecc_broker.cli", "ecc_device", "ecc_device.cli", "ecc_snn", "ecc_cloud.cli"]
+LIGHT = [
+    *("ecc_model", "ecc_broker", "ecc_broker.cli", "ecc_device", "ecc_device.cli"),
+    *("ecc_snn", "ecc_snn.testing", "ecc_cloud.cli"),
+]
 OPTIONAL = "model/ecc_model/optional.py"
 
 # the device core runs on Python 3.10: what is younger there
@@ -65,7 +77,10 @@ YOUNGER_NAMES = {"BaseExceptionGroup", "ExceptionGroup"}
 
 COMMANDS = ["ecc-broker", "ecc-cloud", "ecc-device", "ecc-tools"]
 
-SDK_NAMES = ["Answer", "EccError", "Edge", "Result", "__version__"]
+SDK_NAMES = [
+    *("Answer", "AsyncEdge", "EccError", "EccWarning", "Edge", "Explanation", "Result", "Stream"),
+    "__version__",
+]
 
 
 def place(path: Path) -> str:
@@ -139,7 +154,7 @@ def test_optional_packages_have_an_extra_that_brings_them() -> None:
 
     brought = {}
     for requirement in importlib.metadata.distribution("ecc-snn").requires or []:
-        named = re.match(r"([\w.-]+).*extra == ['\"](\w+)['\"]", requirement)
+        named = re.match(r"([\w.-]+).*extra == ['\"]([\w-]+)['\"]", requirement)
         if named:
             brought.setdefault(named[2], set()).add(named[1])
     assert set(_OPTIONAL) == set(HEAVY)

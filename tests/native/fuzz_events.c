@@ -277,6 +277,13 @@ static void sound(struct made *m, int round)
                    ECC_ARGUMENT, "took an input of another size", round);
         expect(ecc_events_run(l.arena, l.bytes, input, bytes, 1, m->program.shape[0], other, m->output_bytes) ==
                    ECC_ARGUMENT, "took a step that is not there", round);
+        uint64_t spent[MAX_NODES + 1];
+        size_t layers = (size_t)m->program.layer_count;
+        expect(ecc_events_profile(l.arena, l.bytes, input, bytes, 0, m->program.shape[0], other, m->output_bytes, spent,
+                                  layers + 1) == ECC_ARGUMENT, "took times of a layer that is not there", round);
+        expect(ecc_events_profile(l.arena, l.bytes, input, bytes, 0, m->program.shape[0], other, m->output_bytes, spent,
+                                  layers) == ECC_OK, "took no times", round);
+        expect(memcmp(first, other, m->output_bytes) == 0, "other bits with times", round);
         free(l.arena);
     }
     add_to_digest(first, m->output_bytes);
@@ -308,6 +315,42 @@ static void wild(struct made *m, int round)
     free(l.arena);
 }
 
+/* Rows of one weight each, so that every sum is a number of events; or an event that is not in the table. */
+static void limit(int round)
+{
+    int best;
+    expect(ecc_events_isa(0, &best) == ECC_OK, "no instruction set", round);
+    uint32_t row = 32 * (1 + below(9)), rows = 1 + below(20), count = below(700), rounds = below(3);
+    uint32_t length = 1 + below(300);
+    int8_t *weights = (int8_t *)room((size_t)rows * row);
+    uint32_t *events = (uint32_t *)(void *)room(count * sizeof *events);
+    int32_t *sums = (int32_t *)(void *)room(row * sizeof *sums);
+    memset(weights, 1, (size_t)rows * row);
+    for (uint32_t i = 0; i < count; i++)
+        events[i] = row * below(rows);
+    for (int isa = ECC_BASELINE; isa <= best; isa++) {
+        int error = ecc_events_limit(isa, weights, (size_t)rows * row, row, events, count, length, rounds, sums);
+        expect(error == ECC_OK, "a sound list was refused", round);
+        uint32_t total = 0;
+        for (uint32_t o = 0; o < row; o++)
+            total += (uint32_t)sums[o];
+        /* the weights of a unit lie in pairs, of which the lower one has 128 added: 1 there stands for -127 */
+        uint32_t units = row / (isa == ECC_AVX512 ? 64 : isa == ECC_AVX2 ? 32 : 16);
+        uint32_t low = units * (isa == ECC_AVX512 ? 32 : isa == ECC_AVX2 ? 16 : 8);
+        expect(total == count * rounds * (row - 128 * low), "another sum", round);
+        if (count > 0) {
+            uint32_t kept = events[count - 1];
+            events[count - 1] = rows * row - row + 1 + below(100);
+            expect(ecc_events_limit(isa, weights, (size_t)rows * row, row, events, count, length, rounds, sums) ==
+                       ECC_ARGUMENT, "took an event outside of the table", round);
+            events[count - 1] = kept;
+        }
+    }
+    free(weights);
+    free(events);
+    free(sums);
+}
+
 int main(void)
 {
     static struct made m;
@@ -321,6 +364,8 @@ int main(void)
         else
             wild(&m, round);
     }
+    for (int round = 0; round < ROUNDS / 10; round++)
+        limit(round);
     printf("event engine: %d rounds, bits %016llx\n", ROUNDS, (unsigned long long)digest);
     expect(digest == BITS, "other bits than on other processors", ROUNDS);
     return 0;
