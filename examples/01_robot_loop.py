@@ -34,10 +34,10 @@ def main() -> None:
     chosen = options.parse_args()
 
     speed, unsure = FULL, 0
-    edge = Edge(chosen.model, chosen.broker, state=chosen.state, device="robot")
-    with contextlib.closing(open_source(chosen.source)) as source, edge:
-        for frame in itertools.islice(source, chosen.frames):
-            result = edge.classify(frame.pixels, deadline_ms=50)
+    # a frame that fails has entropy 1, so the robot crawls; strict=True would end the loop
+    edge = Edge(chosen.model, chosen.broker, state=chosen.state, device="robot", deadline_ms=50, strict=False)
+    with contextlib.closing(open_source(chosen.source)) as source, edge, edge.stream(source) as results:
+        for result in itertools.islice(results, chosen.frames):
             before, speed = speed, next_speed(speed, result)
             decision = "slower" if speed < before else "faster" if speed > before else "steady"
             print(f"{result.frame:4}  {result.label:10}  {result.why:14}  {speed:.2f} m/s  {decision}")

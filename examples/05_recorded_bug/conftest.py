@@ -1,0 +1,3 @@
+"""Brings the fixture `replay`."""
+
+pytest_plugins = ["ecc_snn.testing.plugin"]
