@@ -21,6 +21,7 @@ from PIL import Image
 
 from ecc_broker.mqtt import MqttLink
 from ecc_device.sources import save_npz
+from ecc_model.modelfile import FORMAT
 from support.brokers import BrokerProcess
 from support.models import DIGITS, TinyModels
 from support.processes import PATIENCE_S, Process, run
@@ -66,7 +67,7 @@ def newer(source: Path, target: Path) -> None:
         for info in old.infolist():
             data = old.read(info)
             if info.filename.endswith("manifest.json"):
-                data = data.replace(b'"format":1', b'"format":3', 1)
+                data = data.replace(b'"format":1', f'"format":{FORMAT + 1}'.encode(), 1)
             new.writestr(info.filename, data)
 
 
@@ -279,7 +280,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "a folder": ([*REPLAY[:3], "images"], "images: not a usable model file ("),
     "newer model": (
         [*REPLAY[:3], "newer.pt"],
-        "newer.pt: model file of format 3, this version reads formats 1 to 2; update ecc-snn or compile again",
+        f"newer.pt: model file of format {FORMAT + 1}, this version reads formats 1 to {FORMAT}; update ecc-snn or ",
     ),
     "the worker's model": (
         [*REPLAY[:3], "cloud.pt"],
@@ -292,7 +293,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     ),
     "no such source": (
         ["replay", "none.npz", *REPLAY[2:]],
-        "none.npz: no such file or folder; a source is a folder of images (.png, ",
+        "none.npz: no such file or folder; a source is a folder of images or events, a video, ",
     ),
     "unknown source": (
         ["replay", "notes.txt", *REPLAY[2:]],
@@ -389,7 +390,7 @@ def test_a_mistake_is_one_line_and_exit_code_1(ended: Ended, arguments: list[str
     *before, last = done.stderr.splitlines()
     assert last.startswith(f"error: {text}")
     assert [
-        line for line in before if line != ALONE and not line.startswith("device: two.npz, model 1, state in ")
+        line for line in before if line != ALONE and not line.startswith("device: two.npz (3 frames of 16 x 16 x 2, ")
     ] == []
 
 

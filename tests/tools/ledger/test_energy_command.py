@@ -125,7 +125,7 @@ def test_out_holds_json_and_a_table(tmp_path: Path) -> None:
         (["--network", "vgg16"], "'vgg16' is no spiking network with split points; choose vgg9, spiking-resnet18, "),
         (
             ["--network", "vgg9", "--side", "12"],
-            "vgg9 cannot take these images: sides divisible by 8 are needed, not 12 x 12; bring them to another size",
+            "vgg9 cannot be built so: sides divisible by 8 are needed, not 12 x 12; change the images' size or the ",
         ),
         (["--run", "nowhere"], "nowhere is no run folder: it has no config.toml; give the --out of a training"),
     ],
