@@ -16,6 +16,7 @@ the leading ones.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Container, Mapping
@@ -159,6 +160,7 @@ def plain_id(features_id: str) -> bytes:
     return bytes.fromhex(features_id)[:4]
 
 
+@functools.lru_cache(maxsize=8)  # asked for with every message, and a table may hold half a megabyte
 def coded_id(features_id: str, table: RateTable) -> bytes:
     """Four bytes that name the same spikes in any codec, coded with this very table."""
     digest = hashlib.sha256(bytes.fromhex(features_id) + table.kind.encode())
