@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecc_model.bits import Spikes
-from ecc_model.frames import Pixels
+from ecc_model.frames import FrameSpec, Pixels, fit
 from ecc_model.layers import AnyLayer, Layer, Probe, Shape, Tap, Terminal, section_shape
 from ecc_model.program import Program
 from ecc_model.reference import count
@@ -44,6 +44,12 @@ class Engine(Protocol):
     def segment(self, layers: Sequence[Layer], shape: Shape) -> Run:
         """See `Segment`."""
         ...
+
+
+def steps_first(frame: Pixels, spec: FrameSpec) -> Pixels:
+    """A frame of any size as the head takes it, (T, C, H, W); T is 1 for a still one, which is summed once."""
+    pixels = fit(frame, spec)
+    return np.moveaxis(pixels if pixels.ndim == 4 else pixels[None], -1, 1)
 
 
 class Exits:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from ecc_device.engines.base import Exits, Run
+from ecc_device.engines.base import Exits, Run, steps_first
 from ecc_model.bits import Spikes
-from ecc_model.frames import Pixels, fit
+from ecc_model.frames import Pixels
 from ecc_model.layers import HALF_LEAK, AveragePool, Conv, Currents, Layer, Linear, Pool, Readout, Residual, Shape
 from ecc_model.program import PIXEL_MAX, Program, layer_bound
 
@@ -34,9 +34,7 @@ class NumpyEngine:
 
     def head(self, frame: Pixels) -> Spikes:
         """See `Engine.head`."""
-        pixels = fit(frame, self.program.input)
-        steps = pixels if pixels.ndim == 4 else pixels[None]  # a still image is summed once for all steps
-        return self._spikes(self._head, np.moveaxis(steps, -1, 1))
+        return self._spikes(self._head, steps_first(frame, self.program.input))
 
     def encode(self, split: Spikes) -> Spikes:
         """See `Engine.encode`."""
@@ -116,8 +114,12 @@ def prepare(layers: Sequence[Layer], input_max: int) -> tuple[Prepared, ...]:
 
 
 def _matrix(layer: Conv | Linear | Readout | Currents, input_max: int) -> Matrix:
-    dtype = np.float32 if layer_bound(layer, input_max) < FLOAT32_EXACT else np.float64
-    return np.ascontiguousarray(layer.weight.reshape(len(layer.weight), -1).T.astype(dtype))
+    return np.ascontiguousarray(layer.weight.reshape(len(layer.weight), -1).T.astype(exact_type(layer, input_max)))
+
+
+def exact_type(layer: Conv | Linear | Readout | Currents, input_max: int) -> type[np.floating]:
+    """The smallest float type that holds a layer's sums exactly, for inputs up to `input_max`."""
+    return np.float32 if layer_bound(layer, input_max) < FLOAT32_EXACT else np.float64
 
 
 def _product(rows: Values, weight: Matrix) -> Matrix:

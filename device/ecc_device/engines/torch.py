@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ecc_device.engines.base import Exits, Run
-from ecc_device.engines.numpy import FLOAT32_EXACT
+from ecc_device.engines.base import Exits, Run, steps_first
+from ecc_device.engines.numpy import exact_type
 from ecc_model.bits import Spikes
 from ecc_model.errors import MissingEngine, MissingPackage
-from ecc_model.frames import Pixels, fit
+from ecc_model.frames import Pixels
 from ecc_model.layers import AveragePool, Conv, Currents, Layer, Linear, MaxPool, Readout, Residual, Shape
 from ecc_model.optional import require
-from ecc_model.program import PIXEL_MAX, Program, layer_bound
+from ecc_model.program import PIXEL_MAX, Program
 
 Tensor = Any  # torch is optional: its types are not to be had here
 
@@ -40,9 +40,7 @@ class TorchEngine:
 
     def head(self, frame: Pixels) -> Spikes:
         """See `Engine.head`."""
-        pixels = fit(frame, self.program.input)
-        steps = pixels if pixels.ndim == 4 else pixels[None]  # a still image is summed once for all steps
-        return self._spikes(self._head, np.moveaxis(steps, -1, 1))
+        return self._spikes(self._head, steps_first(frame, self.program.input))
 
     def encode(self, split: Spikes) -> Spikes:
         """See `Engine.encode`."""
@@ -128,8 +126,7 @@ class TorchEngine:
         return tuple(prepared)
 
     def _weight(self, layer: Conv | Linear | Readout | Currents, input_max: int) -> Tensor:
-        dtype = np.float32 if layer_bound(layer, input_max) < FLOAT32_EXACT else np.float64
-        return self._torch.from_numpy(layer.weight.astype(dtype))
+        return self._torch.from_numpy(layer.weight.astype(exact_type(layer, input_max)))
 
     def _vector(self, vector: NDArray[np.int32], shape: list[int]) -> Tensor:
         return self._torch.from_numpy(vector.astype(np.int64)).reshape(shape)
