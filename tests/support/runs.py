@@ -1,4 +1,4 @@
-"""Run folders without a training: random weights that fire."""
+"""Run folders: without a training (random weights that fire), and of short ones."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 
 from ecc_model.nets.neuron import Lif
+from ecc_tools.data.parts import DataSet
+from ecc_tools.fitting import fit
 from ecc_tools.networks import build_network
 from ecc_tools.runs import DataConfig, LossConfig, NetworkConfig, Provenance, Record, RunConfig, RunFolder
 from ecc_tools.training import Plan
@@ -37,4 +39,12 @@ def write_run(folder: Path, kind: str, *, data: str = "digits") -> Path:
         resume=False,
     )
     run.save_weights(net.state_dict())
+    return folder
+
+
+def train_run(folder: Path, data: DataSet, network: NetworkConfig, plan: Plan, tasks: str = "") -> Path:
+    """A run of `network` that was trained on `data`."""
+    where = DataConfig(name=data.name, tasks=tasks)
+    config = RunConfig(seed=0, data=where, network=network, plan=plan, loss=LossConfig())
+    fit(config, data, folder, progress=lambda share: None, report=lambda line: None)
     return folder

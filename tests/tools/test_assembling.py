@@ -12,10 +12,10 @@ from ecc_model.nets.neuron import Lif
 from ecc_tools.assembling import BottleneckConfig, assemble
 from ecc_tools.bottleneck import features_logits
 from ecc_tools.data.parts import DataSet
-from ecc_tools.fitting import fit
-from ecc_tools.runs import DataConfig, LossConfig, NetworkConfig, RunConfig, RunError
+from ecc_tools.runs import NetworkConfig, RunError
 from ecc_tools.training import Plan
-from support.patterns import NAMES, forbidden, pattern_part
+from support.patterns import NAMES, forbidden, patterns
+from support.runs import train_run
 
 CONFIG = BottleneckConfig(
     seed=0,
@@ -31,7 +31,7 @@ CONFIG = BottleneckConfig(
 
 def data() -> DataSet:
     """Enough images that the held-out tenth of each class can judge updates."""
-    return DataSet("patterns", NAMES, lambda: pattern_part(4400, 0), forbidden)
+    return patterns(4400)
 
 
 def silent(title):
@@ -43,18 +43,8 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     plan = Plan(epochs=2, learning_rate=8e-3, batch=64)
 
-    def train(name, network, tasks=""):
-        config = RunConfig(
-            seed=0,
-            data=DataConfig(name="patterns", tasks=tasks),
-            network=network,
-            plan=plan,
-            loss=LossConfig(),
-        )
-        fit(config, data(), folder / name, progress=lambda share: None, report=lambda line: None)
-
-    train("edge", NetworkConfig(kind="vgg9", width=0.1, steps=2), "B3-Inc1")
-    train("teacher", NetworkConfig(kind="vgg16", width=0.1))
+    train_run(folder / "edge", data(), NetworkConfig(kind="vgg9", width=0.1, steps=2), plan, "B3-Inc1")
+    train_run(folder / "teacher", data(), NetworkConfig(kind="vgg16", width=0.1), plan)
     return folder
 
 

@@ -17,15 +17,14 @@ from ecc_model.nets.vgg import SpikingVgg9, VggConfig
 from ecc_tools.assembling import BottleneckConfig, recut
 from ecc_tools.bottleneck import encode
 from ecc_tools.cli import app
-from ecc_tools.data.parts import DataSet
-from ecc_tools.fitting import fit
-from ecc_tools.runs import DataConfig, LossConfig, NetworkConfig, RunConfig, RunError
+from ecc_tools.runs import NetworkConfig, RunError
 from ecc_tools.splitting import search as searching
 from ecc_tools.splitting.candidates import DEFAULT, Candidate, parse
 from ecc_tools.splitting.report import COLUMNS, write
 from ecc_tools.splitting.search import Figures, choose, link_ms, search
 from ecc_tools.training import Plan
-from support.patterns import NAMES, forbidden, pattern_part
+from support.patterns import NAMES, patterns
+from support.runs import train_run
 
 CONFIG = BottleneckConfig(
     seed=0,
@@ -42,7 +41,7 @@ LINK = LinkProfile(name="slow", delay_s=0.05, jitter_s=0.01, bytes_per_s=1000.0)
 
 
 def data():
-    return DataSet("patterns", NAMES, lambda: pattern_part(4400, 0), forbidden)
+    return patterns(4400)
 
 
 def silent(title):
@@ -52,13 +51,9 @@ def silent(title):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    for name, network in (
-        ("edge", NetworkConfig(kind="vgg9", width=0.1, steps=2)),
-        ("teacher", NetworkConfig(kind="vgg16", width=0.1)),
-    ):
-        plan = Plan(epochs=1, learning_rate=8e-3, batch=64)
-        config = RunConfig(seed=0, data=DataConfig(name="patterns"), network=network, plan=plan, loss=LossConfig())
-        fit(config, data(), folder / name, progress=lambda share: None, report=lambda line: None)
+    plan = Plan(epochs=1, learning_rate=8e-3, batch=64)
+    train_run(folder / "edge", data(), NetworkConfig(kind="vgg9", width=0.1, steps=2), plan)
+    train_run(folder / "teacher", data(), NetworkConfig(kind="vgg16", width=0.1), plan)
     return folder
 
 
