@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ from ecc_model.program import PIXEL_MAX, Program, layer_bound
 CHUNK = 100  # frames at a time
 UNROLLED = 1 << 20  # numbers of an unrolled convolution at a time: what stays near the processor
 
+Scalar = TypeVar("Scalar", bound=np.generic)
 Synapses = Conv | Linear | Terminal | Currents
 Watch = Callable[[str, Synapses, Tensor, Tensor | None], None]
 """Told of each layer with weights: its place ("head.0"), itself, its inputs and its spikes (None for the readout).
@@ -74,8 +75,8 @@ class _Prepared(NamedTuple):
     shortcut: Tensor = _NONE  # as `weight`, of a residual
 
 
-def in_chunks(frames: Pixels, size: int = CHUNK) -> Iterator[Pixels]:
-    """Frames (N, ...) in slices that fit into memory."""
+def in_chunks(frames: NDArray[Scalar], size: int = CHUNK) -> Iterator[NDArray[Scalar]]:
+    """Frames or codes (N, ...) in slices that fit into memory."""
     for start in range(0, len(frames), size):
         yield frames[start : start + size]
 

@@ -93,10 +93,9 @@ def channel(
 
 def _measure(edge: Path, cloud: Path, data: str, root: Path | None, most: int) -> dict[str, Any]:
     from ecc_cloud.model import CloudModel
-    from ecc_tools.bottleneck import encode
+    from ecc_tools.batched import BatchedProgram, in_chunks
     from ecc_tools.collaborate.labelled import check_classes, open_labelled
     from ecc_tools.collaborate.observe import check_pair
-    from ecc_tools.compiling import integer_logits
     from ecc_tools.stages import stages
 
     model, worker, labelled = read_edge(edge), CloudModel(cloud), open_labelled(data, root, "test")
@@ -107,15 +106,16 @@ def _measure(edge: Path, cloud: Path, data: str, root: Path | None, most: int) -
     rows = []
     with stages("") as stage:
         told = stage("edge")
-        codes = encode(model.program, shown)
-        own = [model.labels[int(row.argmax())] for row in integer_logits(model.program, shown)]
+        program = BatchedProgram(model.program)
+        outputs = [program.run(chunk) for chunk in in_chunks(shown)]
+        codes = np.concatenate([one.code for one in outputs])
+        own = [model.labels[int(row.argmax())] for one in outputs for row in one.logits]
+        sent = {form: [write(code) for code in codes] for form, write in forms(table).items()}
         told(1.0)
-        told, settings = stage("channels"), [(c, f, s) for c in CHANNELS for f in forms(table) for s in SHARES]
+        told, settings = stage("channels"), [(c, f, s) for c in CHANNELS for f in sent for s in SHARES]
         for number, (name, form, share) in enumerate(settings, 1):
-            chance = np.random.default_rng(SEED)
-            read = [
-                arrive(forms(table)[form](code), code.shape, table, CHANNELS[name], share, chance) for code in codes
-            ]
+            chance, shape = np.random.default_rng(SEED), codes.shape[1:]
+            read = [arrive(message, shape, table, CHANNELS[name], share, chance) for message in sent[form]]
             there = [(index, code) for index, code in enumerate(read) if code is not None]
             answers = list(own)
             for start in range(0, len(there), AT_ONCE):

@@ -20,17 +20,15 @@ from PIL import Image
 from ecc_broker.codec import encode_spikes
 from ecc_model import console
 from ecc_model.errors import SourceError
-from ecc_model.frames import Pixels, fit
+from ecc_model.frames import Pixels
 from ecc_model.modelfile import read_edge
 from ecc_model.optional import require
 from ecc_model.rates import agreed
+from ecc_tools.bench_wire import IMAGES, image_bytes
 
 QUALITIES = (1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95)
 LOSSY: dict[str, dict[str, Any]] = {"JPEG": {"optimize": True}, "WEBP": {"method": 6}}
-LOSSLESS: dict[str, dict[str, Any]] = {
-    "PNG": {"optimize": True},
-    "WEBP": {"lossless": True, "quality": 100, "method": 6},
-}
+LOSSLESS = {"PNG lossless": IMAGES["PNG"], "WebP lossless": IMAGES["WebP lossless"]}
 AT_ONCE = 200  # frames through the cloud's network
 JSON, PLOT = "images.json", "images.png"
 
@@ -48,12 +46,12 @@ class Point:
 def image_points(frames: Pixels, right: Any) -> Iterator[Point]:
     """Points of images; `right(frames)` is the share of frames (N, H, W, C) that the cloud answers rightly."""
     plain = right(frames)
-    for kind, options in LOSSLESS.items():
-        sizes = [len(_written(frame, kind, options)) for frame in frames]
-        yield Point(f"{_name(kind)} lossless", None, float(np.mean(sizes)), plain)
+    for name, (kind, options) in LOSSLESS.items():
+        sizes = [len(image_bytes(frame, kind, **options)) for frame in frames]
+        yield Point(name, None, float(np.mean(sizes)), plain)
     for kind, options in LOSSY.items():
         for quality in QUALITIES:
-            written = [_written(frame, kind, options | {"quality": quality}) for frame in frames]
+            written = [image_bytes(frame, kind, quality=quality, **options) for frame in frames]
             shown = np.stack([_read(data, frames.shape[1:]) for data in written])
             yield Point(_name(kind), quality, float(np.mean([len(data) for data in written])), right(shown))
 
@@ -75,12 +73,6 @@ def at_least(points: Sequence[Point], kind: str, accuracy: float) -> float | Non
 
 def _name(kind: str) -> str:
     return "WebP" if kind == "WEBP" else kind
-
-
-def _written(frame: Pixels, kind: str, options: dict[str, Any]) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(frame[:, :, 0] if frame.shape[2] == 1 else frame).save(stream, kind, **options)
-    return stream.getvalue()
 
 
 def _read(data: bytes, shape: tuple[int, ...]) -> Pixels:
@@ -109,6 +101,7 @@ def images(
 
 def _compare(edge: Path, cloud: Path, data: str, root: Path | None, most: int, out: Path) -> dict[str, Any]:
     from ecc_cloud.model import CloudModel
+    from ecc_tools.batched import fit_all, in_chunks
     from ecc_tools.bottleneck import encode
     from ecc_tools.collaborate.labelled import check_classes, open_labelled
     from ecc_tools.collaborate.observe import check_pair
@@ -128,19 +121,13 @@ def _compare(edge: Path, cloud: Path, data: str, root: Path | None, most: int, o
         )
 
     def right(images: Pixels) -> float:
-        fitted = [fit(image, worker.frame) for image in images]
-        return share(
-            [row for start in range(0, len(fitted), AT_ONCE) for row in worker.frames(fitted[start : start + AT_ONCE])]
-        )
+        fitted = fit_all(images, worker.frame)
+        return share([row for chunk in in_chunks(fitted, AT_ONCE) for row in worker.frames(list(chunk))])
 
     with stages("") as stage:
         told = stage("spikes")
         codes = encode(model.program, shown)
-        answers = [
-            row
-            for start in range(0, len(codes), AT_ONCE)
-            for row in worker.features(list(codes[start : start + AT_ONCE]))
-        ]
+        answers = [row for chunk in in_chunks(codes, AT_ONCE) for row in worker.features(list(chunk))]
         _, table = agreed(model.program.features_id, model.rates, worker.encoders)
         spikes = Point(
             "spikes", None, float(np.mean([len(encode_spikes(code, table)) for code in codes])), share(answers)

@@ -96,12 +96,16 @@ def image_coders() -> dict[str, Coder]:
 
 
 def _image(kind: str, options: dict[str, Any]) -> Coder:
-    def encode(frame: Pixels) -> bytes:
-        stream = io.BytesIO()
-        Image.fromarray(frame[:, :, 0] if frame.shape[2] == 1 else frame).save(stream, kind, **options)
-        return stream.getvalue()
+    return Coder(
+        lambda frame: image_bytes(frame, kind, **options), lambda data: np.asarray(Image.open(io.BytesIO(data)))
+    )
 
-    return Coder(encode, lambda data: np.asarray(Image.open(io.BytesIO(data))))
+
+def image_bytes(frame: Pixels, kind: str, **options: Any) -> bytes:
+    """A still frame (H, W, C) as an image of one of Pillow's formats."""
+    stream = io.BytesIO()
+    Image.fromarray(frame[:, :, 0] if frame.shape[2] == 1 else frame).save(stream, kind, **options)
+    return stream.getvalue()
 
 
 def measure(coders: dict[str, Coder], messages: Sequence[Any], peer: str) -> dict[str, Any]:

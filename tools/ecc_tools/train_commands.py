@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 import typer
@@ -12,6 +12,9 @@ import typer
 from ecc_model import console
 from ecc_model.optional import require
 from ecc_model.progress import progress_bar
+
+if TYPE_CHECKING:
+    from ecc_tools.assembling import BottleneckConfig
 
 BOTTLENECK = ("split", "code_channels", "code_stride")
 TUNE_EPOCHS, COPIES = 3, 4  # of decoder and tail on what the integer encoder emits
@@ -243,25 +246,11 @@ def assemble(
     as_json: AsJson = False,
 ) -> None:
     """Train the bottleneck between an edge network and the cloud, and write the two model files."""
-    require("torch", "training")
-    from ecc_tools.assembling import BottleneckConfig
+    config = bottleneck_config(dict(locals()))
     from ecc_tools.assembling import assemble as make
     from ecc_tools.data.sets import open_dataset
     from ecc_tools.stages import stages
-    from ecc_tools.training import Plan
 
-    config = BottleneckConfig(
-        seed=seed,
-        split=split,
-        code_channels=code_channels,
-        code_stride=code_stride,
-        tail_channels=tail_channels,
-        plan=Plan(epochs=epochs, learning_rate=lr, batch=batch, precision=precision),
-        tune=Plan(epochs=tune_epochs, learning_rate=lr / 4, batch=batch, precision=precision),
-        copies=copies,
-        rate=rate,
-        noise=noise,
-    )
     with stages("") as stage:
         accuracy = make(edge, teacher, open_dataset(data, root), config, out, half=half, stage=stage)
     if as_json:
@@ -271,3 +260,17 @@ def assemble(
             f"{out}: validation images: edge {accuracy['edge']:.2f} % of its classes in integers, cloud "
             f"{accuracy['features']:.2f} % by features, {accuracy['teacher']:.2f} % by frames"
         )
+
+
+def bottleneck_config(values: Mapping[str, Any]) -> BottleneckConfig:
+    """The options of `assemble`, by their names, as a `BottleneckConfig` has them."""
+    require("torch", "training")
+    from ecc_tools.assembling import BottleneckConfig
+    from ecc_tools.training import Plan
+
+    same = {name: values[name] for name in ("batch", "precision")}
+    return BottleneckConfig(
+        plan=Plan(epochs=values["epochs"], learning_rate=values["lr"], **same),
+        tune=Plan(epochs=values["tune_epochs"], learning_rate=values["lr"] / 4, **same),
+        **{name: values[name] for name in ("seed", *BOTTLENECK, "tail_channels", "copies", "rate", "noise")},
+    )

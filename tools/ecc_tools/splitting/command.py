@@ -23,6 +23,7 @@ from ecc_tools.train_commands import (
     RateWeight,
     Root,
     Seed,
+    bottleneck_config,
 )
 
 
@@ -52,30 +53,19 @@ def split(
     as_json: AsJson = False,
 ) -> None:
     """Find where to cut an edge network, and how few bits its cloud needs: trains and measures every candidate."""
+    values = dict(locals())
     for package in ("torch", "matplotlib"):
         require(package, "the search")
     from ecc_device.linkprofiles import link_profile
-    from ecc_tools.assembling import BottleneckConfig
     from ecc_tools.data.sets import open_dataset
     from ecc_tools.splitting import report
     from ecc_tools.splitting.search import choose, search
     from ecc_tools.stages import stages
-    from ecc_tools.training import Plan
 
     tried = [places.parse(text) for text in candidate] if candidate else list(places.DEFAULT)
     profile = link_profile(link)
-    config = BottleneckConfig(
-        seed=seed,
-        split=tried[0].split,
-        code_channels=tried[0].channels,
-        code_stride=tried[0].stride,
-        tail_channels=tail_channels,
-        plan=Plan(epochs=epochs, learning_rate=lr, batch=batch, precision=precision),
-        tune=Plan(epochs=TUNE_EPOCHS, learning_rate=lr / 4, batch=batch, precision=precision),
-        copies=COPIES,
-        rate=rate,
-        noise=noise,
-    )
+    code = {"split": tried[0].split, "code_channels": tried[0].channels, "code_stride": tried[0].stride}
+    config = bottleneck_config(values | code | {"tune_epochs": TUNE_EPOCHS, "copies": COPIES})
     with stages("") as stage:
         found = search(edge, teacher, open_dataset(data, root), config, tried, out, half=half, stage=stage)
     chosen = choose(found, max_drop, by, profile)
