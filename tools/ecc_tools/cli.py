@@ -11,16 +11,8 @@ import typer
 from ecc_model import console
 from ecc_model.errors import EccError
 from ecc_model.optional import require
-from ecc_model.progress import progress_bar
 from ecc_tools import train_commands
-from ecc_tools.bench_channel import channel
-from ecc_tools.bench_edge import edge
-from ecc_tools.bench_footprint import footprint
-from ecc_tools.bench_images import images
-from ecc_tools.bench_learners import learners
-from ecc_tools.bench_limit import limits
-from ecc_tools.bench_sdk import sdk
-from ecc_tools.bench_wire import wire
+from ecc_tools.bench.cli import bench_app
 from ecc_tools.collaborate import commands as collaborate_commands
 from ecc_tools.data.cli import data_app
 from ecc_tools.evaluation.command import evaluate
@@ -157,39 +149,7 @@ app.command(epilog="Example: ecc-tools energy --network spiking-resnet50 --every
 
 app.add_typer(data_app, name="data")
 
-bench = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure, side by side in one run.")
-app.add_typer(bench, name="bench", epilog="Example: ecc-tools bench link --model runs/demo/vgg9.pt")
-
-
-@bench.command(name="link", epilog="Example: ecc-tools bench link --model runs/demo/vgg9.pt --requests 500")
-def bench_link_(
-    model: Annotated[Path, typer.Option(help="The edge model whose spikes are sent.")],
-    requests: Annotated[int, typer.Option(min=20, help="Rounds to time.")] = 500,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """What a question to the cloud adds to a frame on loopback, beside a bare TCP echo."""
-    from ecc_tools.bench_link import bench_link
-
-    with progress_bar("asking") as told:
-        measured = bench_link(model, requests, told)
-    if as_json:
-        console.print_json(measured)
-        return
-    for name in ("request_path_ms", "tcp_echo_ms"):
-        values = ", ".join(f"{key} {value:.3f}" for key, value in measured[name].items())
-        print(f"{name.removesuffix('_ms').replace('_', ' ')}: {values} ms")
-    ratio = measured["ratio"]
-    print(f"ratio, round by round: {ratio['median']} (5 % to 95 %: {ratio['p5']} to {ratio['p95']}), n {requests}")
-
-
-bench.command(name="images", epilog="Example: ecc-tools bench images vgg9.pt cloud.pt --data cifar-10")(images)
-bench.command(name="channel", epilog="Example: ecc-tools bench channel vgg9.pt cloud.pt --data cifar-10")(channel)
-bench.command(name="sdk", epilog="Example: ecc-tools bench sdk runs/demo/vgg9.pt --calls 10000")(sdk)
-bench.command(name="wire", epilog="Example: ecc-tools bench wire --model vgg9.pt --data cifar-10")(wire)
-bench.command(name="edge", epilog="Example: ecc-tools bench edge --against tflite --against ann --out runs/edge")(edge)
-bench.command(name="limit", epilog="Example: ecc-tools bench limit --width 0.5 --rate 0.05 --rate 0.1")(limits)
-bench.command(name="learners", epilog="Example: ecc-tools bench learners --model runs/demo/vgg9.pt --json")(learners)
-bench.command(name="footprint", epilog="Example: ecc-tools bench footprint --model vgg9.pt")(footprint)
+app.add_typer(bench_app, name="bench")
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from ecc_model.frames import Pixels
 from ecc_model.modelfile import read_edge
 from ecc_model.optional import require
 from ecc_model.rates import agreed
-from ecc_tools.bench_wire import IMAGES, image_bytes
+from ecc_tools.bench.wire import IMAGES, image_bytes
 
 QUALITIES = (1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95)
 LOSSY: dict[str, dict[str, Any]] = {"JPEG": {"optimize": True}, "WEBP": {"method": 6}}

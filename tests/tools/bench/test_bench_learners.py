@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ecc_tools.bench_learners import COMPARED, bench_learners
+from ecc_tools.bench.learners import COMPARED, bench_learners
 from ecc_tools.cli import main
 from ecc_tools.processes import ProgramFailed
 from support.models import write_tiny_models

@@ -11,7 +11,7 @@ from ecc_cloud.model import CloudModel
 from ecc_device.sources import save_npz
 from ecc_model.errors import SourceError
 from ecc_model.modelfile import read_edge
-from ecc_tools.bench_images import QUALITIES, Point, at_least, image_points
+from ecc_tools.bench.images import QUALITIES, Point, at_least, image_points
 from ecc_tools.bottleneck import encode
 from ecc_tools.cli import app
 from support.models import DIGITS, write_tiny_models

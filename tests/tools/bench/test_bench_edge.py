@@ -15,12 +15,12 @@ from ecc_device.engines import EventEngine, ReferenceEngine
 from ecc_model import native, reference
 from ecc_model.errors import DeviceError
 from ecc_model.layers import AveragePool, Conv, Currents, Layer, Linear, Residual
-from ecc_tools import bench_edge as bench
-from ecc_tools.bench_limit import limit
-from ecc_tools.bench_networks import random_vgg9
-from ecc_tools.bench_operations import costs, operations
-from ecc_tools.bench_peers import PEERS
-from ecc_tools.bench_timing import alternate, compare
+from ecc_tools.bench import edge as bench
+from ecc_tools.bench.limit import limit
+from ecc_tools.bench.networks import random_vgg9
+from ecc_tools.bench.operations import costs, operations
+from ecc_tools.bench.peers import PEERS
+from ecc_tools.bench.timing import alternate, compare
 from ecc_tools.cli import app
 from support.engines import installed_engines
 from support.models import write_tiny_models

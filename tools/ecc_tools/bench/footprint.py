@@ -32,7 +32,7 @@ from ecc_broker.server import start_broker
 from ecc_model import console
 from ecc_model.errors import DeviceError
 from ecc_model.modelfile import read_edge
-from ecc_tools.bench_timing import machine, spread
+from ecc_tools.bench.timing import machine, spread
 
 CORE = "ecc-snn"
 OURS = (ecc_model, ecc_broker, ecc_device, ecc_cloud, ecc_snn, ecc_tools)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from ecc_model import bits
 from ecc_model.errors import SourceError
 from ecc_model.modelfile import read_edge
-from ecc_tools import bench_wire as bench
+from ecc_tools.bench import wire as bench
 from ecc_tools.cli import app
 from support.models import write_tiny_models
 from support.rate_tables import KINDS, SHAPE, rate_table, sample

@@ -96,7 +96,7 @@ def bench_link(model: Path, requests: int, told: Callable[[float], None]) -> dic
 
 
 def _child(role: str, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "ecc_tools.bench_link", role, *arguments]
+    command = [sys.executable, "-m", "ecc_tools.bench.link", role, *arguments]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 

@@ -26,11 +26,11 @@ from ecc_model.frames import Pixels
 from ecc_model.modelfile import read_edge
 from ecc_model.optional import require
 from ecc_model.program import Program
-from ecc_tools.bench_networks import random_vgg9
-from ecc_tools.bench_operations import costs
-from ecc_tools.bench_peers import PEERS, Peer
-from ecc_tools.bench_plot import plot_lines
-from ecc_tools.bench_timing import alternate, compare, machine
+from ecc_tools.bench.networks import random_vgg9
+from ecc_tools.bench.operations import costs
+from ecc_tools.bench.peers import PEERS, Peer
+from ecc_tools.bench.plot import plot_lines
+from ecc_tools.bench.timing import alternate, compare, machine
 
 OURS = "event"
 FRAMES = 8  # of random networks

@@ -23,7 +23,7 @@ from ecc_model.modelfile import read_edge
 from ecc_model.progress import progress_bar
 from ecc_snn import Edge, Result
 from ecc_snn.testing import RealtimeClock, SimulatedLink, TableCloud
-from ecc_tools.bench_timing import alternate, compare, machine
+from ecc_tools.bench.timing import alternate, compare, machine
 
 DELAY_S = (0.0, 0.5)  # of the worker's answers
 WARM_UP = 20

@@ -7,7 +7,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from ecc_tools import bench_sdk as bench
+from ecc_tools.bench import sdk as bench
 from ecc_tools.cli import app
 from support.models import TinyModels, write_tiny_models
 

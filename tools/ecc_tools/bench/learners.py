@@ -19,7 +19,7 @@ from ecc_device.learning.manager import ONE_THREAD
 from ecc_model import console
 from ecc_model.modelfile import EdgeModel, read_edge
 from ecc_model.progress import progress_bar
-from ecc_tools.bench_timing import machine
+from ecc_tools.bench.timing import machine
 from ecc_tools.processes import ProgramFailed
 
 COMPARED = ("analytic", "lwf")

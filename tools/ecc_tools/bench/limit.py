@@ -19,9 +19,9 @@ from ecc_device.engines.arena import ISAS, chosen_isa
 from ecc_model import console
 from ecc_model.errors import MissingEngine
 from ecc_model.native import library
-from ecc_tools.bench_edge import Subject, model_subject, random_subjects
-from ecc_tools.bench_operations import LayerCost, costs
-from ecc_tools.bench_timing import machine
+from ecc_tools.bench.edge import Subject, model_subject, random_subjects
+from ecc_tools.bench.operations import LayerCost, costs
+from ecc_tools.bench.timing import machine
 
 L1_TABLE = 16 << 10
 RUN = 256  # events in a list

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from ecc_device.sources import save_npz
-from ecc_tools.bench_channel import CHANNELS, SHARES, arrive, erase_bytes, forms, turn_bits
+from ecc_tools.bench.channel import CHANNELS, SHARES, arrive, erase_bytes, forms, turn_bits
 from ecc_tools.cli import app
 from support.models import DIGITS, write_tiny_models
 from support.rate_tables import rate_table, sample

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ecc_tools import bench_footprint as bench
+from ecc_tools.bench import footprint as bench
 from ecc_tools.cli import app
 from support.models import write_tiny_models
 

@@ -1,0 +1,1 @@
+"""`ecc-tools bench`: measurements whose candidates alternate in one run."""
