@@ -143,11 +143,12 @@ def test_the_samples_are_what_their_readme_says() -> None:
     digits = open_source(f"{SAMPLES / 'nmnist'}#steps=2")
     assert (digits.length, digits.labels, digits.shape) == (29, tuple("0123456789"), (2, 32, 32, 2))
     assert all(frame.pixels.any() for frame in digits)
-    sparks = open_source(f"{SAMPLES / 'evt2.raw'}#steps=2,ms=5")
-    assert sparks.shape == (2, 480, 640, 2)
-    assert sum(1 for _ in sparks) == sparks.length == 3
-    (piece,) = Evt2File(SAMPLES / "evt2.raw").pieces()
-    assert (len(piece.x), int(piece.time_us[0]), int(piece.x.max()), int(piece.y.max())) == (99246, 913716224, 639, 479)
+    seven = open_source(f"{SAMPLES / 'seven.raw'}#steps=2,ms=100")
+    assert (seven.shape, sum(1 for _ in seven), seven.length) == ((2, 34, 34, 2), 4, 4)
+    (same,), (piece,) = (open_events(SAMPLES / name).pieces() for name in ("nmnist/7/60001.bin", "seven.raw"))
+    assert len(piece.x) == 3330
+    for field in ("time_us", "x", "y", "on"):
+        np.testing.assert_array_equal(getattr(piece, field), getattr(same, field))
 
 
 # ---- bad input ----
