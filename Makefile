@@ -47,6 +47,7 @@ check: $(READY) ## Lint, format, types, and the rules of the house
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/basedpyright --level error
 	$(BIN)/python -m pytest -q tests/test_house.py
 
 format: $(READY) ## Rewrite the code the way `check` wants it

@@ -15,6 +15,7 @@ import contextlib
 import math
 import signal
 import sys
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated
 
@@ -52,7 +53,7 @@ async def serve(edge: AsyncEdge, reader: asyncio.StreamReader, writer: asyncio.S
             await send(writer, {"error": f"{error}; goodbye"})
 
 
-async def send(writer: asyncio.StreamWriter, answer: dict[str, object]) -> None:
+async def send(writer: asyncio.StreamWriter, answer: Mapping[str, object]) -> None:
     """One line of JSON."""
     writer.write(msgspec.json.encode(answer) + b"\n")
     await writer.drain()
