@@ -270,8 +270,8 @@ def test_spikes_of_another_shape_are_refused() -> None:
     engine = EventEngine(small_program())
     with pytest.raises(DeviceError, match=r"^the event engine takes spikes of \(2, 4, 4, 4\) or a frame of that "):
         engine.encode(np.zeros((2, 4, 4, 5), np.bool_))
-    with pytest.raises(DeviceError, match=r"not \(1, 4, 4, 4\); steps 0 to 2 of 2$"):
-        engine.exit(np.zeros((1, 4, 4, 4), np.bool_))
+    with pytest.raises(DeviceError, match=r"not \(3, 4, 4, 4\); steps 0 to 3 of 2$"):
+        engine.exit(np.zeros((3, 4, 4, 4), np.bool_))
 
 
 def test_steps_that_are_not_there_are_refused() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +16,11 @@ from ecc_device.engines import tflite as tflite_engine
 from ecc_device.engines import torch as torch_engine
 from ecc_model.errors import DeviceError, MissingEngine, MissingPackage
 from ecc_model.frames import FrameSpec
-from ecc_model.layers import HALF_LEAK, AveragePool, Conv, Layer, Linear, Residual
-from ecc_model.program import SECTIONS, Program
+from ecc_model.layers import AveragePool, Conv, Layer
+from ecc_model.program import Program
 from support.engines import installed_engines
 from support.golden_vectors import FOLDER, load
-from support.programs import conv, frames_for, linear, programs, readout, residual, small_program, spikes_for
+from support.programs import conv, frames_for, linear, programs, readout, residual, small_program, spikes_for, trained
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,17 +56,6 @@ def assert_same_bits(engine: Engine, frame: NDArray[np.uint8], split: NDArray[np
             logits = engine.exit(row)
             assert logits.dtype == np.float32
             assert logits.tobytes() == expected.exit(row).tobytes()
-
-
-def trained(program: Program) -> Program:
-    """The same with the leak that networks are trained with, and a convolution in place of each residual sum."""
-
-    def plain(layer: Layer) -> Layer:
-        if isinstance(layer, Residual):
-            return Conv(layer.last.weight, layer.bias, layer.theta, layer.last.stride, layer.last.padding)
-        return dataclasses.replace(layer, leak=HALF_LEAK) if isinstance(layer, Conv | Linear) else layer
-
-    return Program(program.input, *(tuple(map(plain, getattr(program, section))) for section in SECTIONS))
 
 
 @needs_torch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from ecc_model.frames import FrameSpec
 from ecc_model.layers import HALF_LEAK, LEAK_ONE, tap_sizes
 from ecc_model.program import (
+    SECTIONS,
     AnyLayer,
     AveragePool,
     Conv,
@@ -223,3 +225,14 @@ def spikes_for(draw: st.DrawFn, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Spikes of `shape` at 0 to 100 % firing."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     return rng.random(shape) < draw(st.sampled_from([0.0, 0.02, 0.1, 0.5, 0.9, 1.0]))
+
+
+def trained(program: Program) -> Program:
+    """The same with the leak that networks are trained with, and a convolution in place of each residual sum."""
+
+    def plain(layer: Layer) -> Layer:
+        if isinstance(layer, Residual):
+            return Conv(layer.last.weight, layer.bias, layer.theta, layer.last.stride, layer.last.padding)
+        return dataclasses.replace(layer, leak=HALF_LEAK) if isinstance(layer, Conv | Linear) else layer
+
+    return Program(program.input, *(tuple(map(plain, getattr(program, section))) for section in SECTIONS))

@@ -15,30 +15,48 @@ from ecc_model.layers import AnyLayer, Layer, Probe, Shape, Tap, Terminal, secti
 from ecc_model.program import Program
 from ecc_model.reference import count
 
-Run = Callable[[Spikes], NDArray[Any]]
-Segment = Callable[[Sequence[Layer], Shape], Run]
-"""Makes what runs some layers, of which none is a probe, on spikes of a shape (T, C, H, W).
 
-It answers with spikes bool (T, C, H, W) or (T, N), or where the last layer is a readout with its sums, integers (N,).
-"""
+class Run(Protocol):
+    """Some layers, of which none is a probe, on leading steps of spikes (t, C, H, W); t is T at most.
+
+    It answers with spikes bool (t, C, H, W) or (t, N), or where the last layer is a readout with its sums over the
+    steps, integers (N,). `start` > 0: the spikes go on where the last call stopped, and so does the answer.
+    """
+
+    def __call__(self, spikes: Spikes, start: int = 0, /) -> NDArray[Any]:
+        """See above."""
+        ...
+
+
+Segment = Callable[[Sequence[Layer], Shape], Run]
+"""Makes what runs some layers on spikes of a shape (T, C, H, W)."""
 
 
 class Engine(Protocol):
-    """What the runtime asks of an engine. Shapes are those of `Program`; any thread may call it."""
+    """What the runtime asks of an engine. Shapes are those of `Program`; any thread may call it.
+
+    A frame may be run a few steps at a time: a `start` above 0 goes on from the last call; one thread sees to that.
+    """
 
     name: str
     program: Program
 
-    def head(self, frame: Pixels) -> Spikes:
-        """`uint8` (H, W, C) or (T, H, W, C), any size -> spikes at the split point (T, C, H, W)."""
+    def head(self, frame: Pixels, start: int = 0, stop: int | None = None) -> Spikes:
+        """`uint8` (H, W, C) or (T, H, W, C), any size -> spikes at the split point (t, C, H, W).
+
+        These are of the steps from `start` to `stop`, to the last one if nothing is said.
+        """
         ...
 
     def encode(self, split: Spikes) -> Spikes:
         """Spikes at the split point -> spikes that travel (T, C', H', W')."""
         ...
 
-    def exit(self, split: Spikes) -> NDArray[np.float32]:
-        """Spikes at the split point -> logits (N,): int32 sums over T times the class's float32 scale."""
+    def exit(self, split: Spikes, start: int = 0) -> NDArray[np.float32]:
+        """Spikes at the split point, from step `start` on -> logits (N,): sums over all steps so far times a scale.
+
+        The sums are int32, the scale is the class's, float32.
+        """
         ...
 
     def segment(self, layers: Sequence[Layer], shape: Shape) -> Run:
@@ -60,10 +78,15 @@ class Exits:
             (_sums(layers, program.split_shape, segment), cast(Terminal, layers[-1]).scale)
             for layers in program.exits.values()
         ]
+        self._sums: list[NDArray[Any]] = []
 
-    def logits(self, split: Spikes) -> NDArray[np.float32]:
+    def logits(self, split: Spikes, start: int = 0) -> NDArray[np.float32]:
         """Logits (N,): of each exit one float32 product a class, then their sum; the same on every machine."""
-        scaled = [run(split).astype(np.float32) * scale for run, scale in self._parts]
+        found = [run(split, start) for run, _ in self._parts]
+        if start:
+            found = [before + more for before, more in zip(self._sums, found, strict=True)]
+        self._sums = found
+        scaled = [sums.astype(np.float32) * scale for sums, (_, scale) in zip(found, self._parts, strict=True)]
         return scaled[0] if len(scaled) == 1 else scaled[0] + scaled[1]
 
 
@@ -82,12 +105,12 @@ class Counter:
             grids = [tap.grid for tap in taps if tap.after == after]
             self._segments.append((segment(part, entering) if part else None, entering, grids))
 
-    def counts(self, split: Spikes) -> NDArray[np.int64]:
-        """Spikes (T, C, H, W) -> int64 (D,), for one tap after the other."""
+    def counts(self, split: Spikes, start: int = 0) -> NDArray[np.int64]:
+        """Spikes (t, C, H, W), from step `start` on -> int64 (D,), for one tap after the other."""
         found, spikes = [], split
         for run, shape, grids in self._segments:
             if run is not None:
-                spikes = run(spikes.reshape(shape))
+                spikes = run(spikes.reshape(-1, *shape[1:]), start)
             found += [count(spikes, grid) for grid in grids]
         return np.concatenate(found)
 
@@ -99,7 +122,39 @@ def _sums(layers: Sequence[AnyLayer], shape: Shape, segment: Segment) -> Run:
     counter = Counter(cast(Sequence[Layer], layers[:-1]), last.taps, shape, segment)
     weight, bias = last.weight.astype(np.float64), last.bias.astype(np.int64)  # floats hold these sums exactly
 
-    def run(split: Spikes) -> NDArray[np.int64]:
-        return (weight @ counter.counts(split)).astype(np.int64) + bias
+    def run(split: Spikes, start: int = 0) -> NDArray[np.int64]:
+        sums: NDArray[np.int64] = (weight @ counter.counts(split, start)).astype(np.int64)
+        return sums if start else sums + bias
 
     return run
+
+
+class Whole:
+    """A `Run` on an engine that keeps no membranes between calls: to go on, it runs the steps before again."""
+
+    def __init__(self, run: Callable[[Spikes], NDArray[Any]]) -> None:
+        self._run = run
+        self._seen: Spikes = np.zeros(0, np.bool_)
+
+    def __call__(self, spikes: Spikes, start: int = 0, /) -> NDArray[Any]:
+        """See `Run`."""
+        self._seen = np.concatenate([self._seen[:start], spikes]) if start else spikes
+        out = self._run(self._seen)
+        if start == 0:
+            return out
+        return out - self._run(self._seen[:start]) if out.ndim == 1 else out[start:]
+
+
+class WholeHead:
+    """An engine whose head runs all steps of a frame at once, and hands them out as they are asked for."""
+
+    _split: Spikes
+
+    def head(self, frame: Pixels, start: int = 0, stop: int | None = None) -> Spikes:
+        """See `Engine.head`."""
+        if start == 0:
+            self._split = self._whole(frame)
+        return self._split[start:stop]
+
+    def _whole(self, frame: Pixels) -> Spikes:
+        raise NotImplementedError

@@ -30,18 +30,20 @@ class EventEngine:
         self._encoder = Arena(program.encoder, program.split_shape, pixels=False)
         self._exits = Exits(program, self.segment)
 
-    def head(self, frame: Pixels) -> Spikes:
+    def head(self, frame: Pixels, start: int = 0, stop: int | None = None) -> Spikes:
         """See `Engine.head`."""
-        return self._head.run(fit(frame, self.program.input))
+        count = (self.program.steps if stop is None else stop) - start
+        return self._head.run(fit(frame, self.program.input), start, count)
 
     def encode(self, split: Spikes) -> Spikes:
         """See `Engine.encode`."""
         return self._encoder.run(split)
 
-    def exit(self, split: Spikes) -> NDArray[np.float32]:
+    def exit(self, split: Spikes, start: int = 0) -> NDArray[np.float32]:
         """See `Engine.exit`."""
-        return self._exits.logits(split)
+        return self._exits.logits(split, start)
 
     def segment(self, layers: Sequence[Layer], shape: Shape) -> Run:
         """See `Engine.segment`."""
-        return Arena(layers, shape, pixels=False).run
+        arena = Arena(layers, shape, pixels=False)
+        return lambda spikes, start=0: arena.run(spikes, start, len(spikes))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from ecc_device.engines.base import Exits, Run, steps_first
+from ecc_device.engines.base import Exits, Run, Whole, WholeHead, steps_first
 from ecc_model.bits import Spikes
 from ecc_model.frames import Pixels
 from ecc_model.layers import HALF_LEAK, AveragePool, Conv, Currents, Layer, Linear, Pool, Readout, Residual, Shape
@@ -21,7 +21,7 @@ Values = NDArray[Any]
 Sums = NDArray[np.int32]
 
 
-class NumpyEngine:
+class NumpyEngine(WholeHead):
     """Matrix products in float32 while the sums of a layer stay below 2^24, else in float64."""
 
     name = "numpy"
@@ -32,51 +32,50 @@ class NumpyEngine:
         self._encoder = prepare(program.encoder, 1)
         self._exits = Exits(program, self.segment)
 
-    def head(self, frame: Pixels) -> Spikes:
-        """See `Engine.head`."""
-        return self._spikes(self._head, steps_first(frame, self.program.input))
+    def _whole(self, frame: Pixels) -> Spikes:
+        return self._spikes(self._head, steps_first(frame, self.program.input), self.program.steps)
 
     def encode(self, split: Spikes) -> Spikes:
         """See `Engine.encode`."""
-        return self._spikes(self._encoder, split)
+        return self._spikes(self._encoder, split, len(split))
 
-    def exit(self, split: Spikes) -> NDArray[np.float32]:
+    def exit(self, split: Spikes, start: int = 0) -> NDArray[np.float32]:
         """See `Engine.exit`."""
-        return self._exits.logits(split)
+        return self._exits.logits(split, start)
 
     def segment(self, layers: Sequence[Layer], shape: Shape) -> Run:
         """See `Engine.segment`."""
         prepared, last = prepare(layers, 1), layers[-1]
         if not isinstance(last, Readout):
-            return lambda spikes: self._spikes(prepared, spikes)
+            return Whole(lambda spikes: self._spikes(prepared, spikes, len(spikes)))
 
         def run(spikes: Spikes) -> NDArray[np.int64]:
-            values = self._values(prepared[:-1], spikes)
+            values = self._values(prepared[:-1], spikes, len(spikes))
             sums = _product(values.reshape(len(values), -1), prepared[-1].matrix).astype(np.int64)
             return cast(NDArray[np.int64], (sums + last.bias).sum(axis=0))
 
-        return run
+        return Whole(run)
 
-    def _spikes(self, layers: Sequence[Prepared], values: Values) -> Spikes:
-        return self._values(layers, values).astype(np.bool_, copy=False)
+    def _spikes(self, layers: Sequence[Prepared], values: Values, steps: int) -> Spikes:
+        return self._values(layers, values, steps).astype(np.bool_, copy=False)
 
-    def _values(self, layers: Sequence[Prepared], values: Values) -> Values:
+    def _values(self, layers: Sequence[Prepared], values: Values, steps: int) -> Values:
         for prepared in layers:
             layer = prepared.layer
             if isinstance(layer, Pool):
                 values = _pool(values, layer)
             elif isinstance(layer, Residual):
-                values = _fire(self._joined(prepared, layer, values), layer, self.program.steps)
+                values = _fire(self._joined(prepared, layer, values, steps), layer, steps)
             elif isinstance(layer, Conv):
                 sums = _conv(values, layer, prepared.matrix) + layer.bias[:, None, None]
-                values = _fire(sums, layer, self.program.steps)
+                values = _fire(sums, layer, steps)
             elif isinstance(layer, Linear):
                 sums = _product(values.reshape(len(values), -1), prepared.matrix).astype(np.int32) + layer.bias
-                values = _fire(sums, layer, self.program.steps)
+                values = _fire(sums, layer, steps)
         return values
 
-    def _joined(self, prepared: Prepared, layer: Residual, values: Values) -> Sums:
-        branch = _conv(self._values(prepared.branch, values), layer.last, prepared.matrix)
+    def _joined(self, prepared: Prepared, layer: Residual, values: Values, steps: int) -> Sums:
+        branch = _conv(self._values(prepared.branch, values, steps), layer.last, prepared.matrix)
         shortcut = values if layer.shortcut is None else _conv(values, layer.shortcut, prepared.shortcut)
         first, second = layer.gain[:, :, None, None].astype(np.int64)
         joined: NDArray[np.int64] = (first * branch + second * shortcut) >> layer.shift

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecc_device.engines.base import Run
+from ecc_device.engines.base import Run, Whole, WholeHead
 from ecc_model import reference
 from ecc_model.bits import Spikes
 from ecc_model.frames import Pixels, fit
@@ -16,16 +16,16 @@ from ecc_model.layers import Layer, Readout, Shape
 from ecc_model.program import Program
 
 
-class ReferenceEngine:
+class ReferenceEngine(WholeHead):
     """The definition itself, slowly."""
 
     name = "reference"
 
     def __init__(self, program: Program) -> None:
         self.program = program
+        self._shown: Spikes = np.zeros(0, np.bool_)  # what the exit has seen of a frame
 
-    def head(self, frame: Pixels) -> Spikes:
-        """See `Engine.head`."""
+    def _whole(self, frame: Pixels) -> Spikes:
         pixels = reference.frame_input(fit(frame, self.program.input), self.program.steps)
         return reference.run(self.program.head, pixels)[0].astype(np.bool_)
 
@@ -33,9 +33,10 @@ class ReferenceEngine:
         """See `Engine.encode`."""
         return reference.run(self.program.encoder, split)[0].astype(np.bool_)
 
-    def exit(self, split: Spikes) -> NDArray[np.float32]:
+    def exit(self, split: Spikes, start: int = 0) -> NDArray[np.float32]:
         """See `Engine.exit`."""
-        return reference.logits(self.program, split)
+        self._shown = np.concatenate([self._shown[:start], split]) if start else split
+        return reference.logits(self.program, self._shown)
 
     def segment(self, layers: Sequence[Layer], shape: Shape) -> Run:
         """See `Engine.segment`."""
@@ -44,4 +45,4 @@ class ReferenceEngine:
             out = reference.run(layers, spikes)[0]
             return out if isinstance(layers[-1], Readout) else out.astype(np.bool_)
 
-        return run
+        return Whole(run)

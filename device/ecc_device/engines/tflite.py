@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecc_device.engines.base import Exits, Run
+from ecc_device.engines.base import Exits, Run, Whole, WholeHead
 from ecc_device.engines.tflite_graph import section_file
 from ecc_model.bits import Spikes
 from ecc_model.errors import MissingEngine, MissingPackage
@@ -23,7 +23,7 @@ from ecc_model.program import Program
 RUNTIMES = {"ai_edge_litert.interpreter": True, "tflite_runtime.interpreter": False}
 
 
-class TfliteEngine:
+class TfliteEngine(WholeHead):
     """Graphs of exact integers in float32, made when they are first needed. `MissingEngine`, `DeviceError`."""
 
     name = "tflite"
@@ -37,13 +37,12 @@ class TfliteEngine:
 
         self._still = section(program.head, program.frame_shape, pixels=True, still=True)
         self._moving: _Section | None = None  # frames of T images are rare
-        self._make_moving = partial(section, program.head, program.frame_shape, pixels=True)
+        self._make_moving = functools.partial(section, program.head, program.frame_shape, pixels=True)
         self._encoder = section(program.encoder, program.split_shape)
         self._make = section
         self._exits = Exits(program, self.segment)
 
-    def head(self, frame: Pixels) -> Spikes:
-        """See `Engine.head`."""
+    def _whole(self, frame: Pixels) -> Spikes:
         pixels = fit(frame, self.program.input)
         if pixels.ndim == 3:
             return _spikes(self._still.run(pixels[None]))
@@ -55,16 +54,17 @@ class TfliteEngine:
         """See `Engine.encode`."""
         return _spikes(self._encoder.run(np.moveaxis(split, 1, 3)))
 
-    def exit(self, split: Spikes) -> NDArray[np.float32]:
+    def exit(self, split: Spikes, start: int = 0) -> NDArray[np.float32]:
         """See `Engine.exit`."""
-        return self._exits.logits(split)
+        return self._exits.logits(split, start)
 
     def segment(self, layers: Sequence[Layer], shape: Shape) -> Run:
         """See `Engine.segment`."""
-        section = self._make(layers, shape)
+        section = functools.cache(lambda steps: self._make(layers, (steps, *shape[1:])))
+        section(shape[0])  # fewer steps are a graph of their own, made when they are first run
         if isinstance(layers[-1], Readout):
-            return lambda spikes: section.run(np.moveaxis(spikes, 1, 3)).astype(np.int64)
-        return lambda spikes: _spikes(section.run(np.moveaxis(spikes, 1, 3)))
+            return Whole(lambda spikes: section(len(spikes)).run(np.moveaxis(spikes, 1, 3)).astype(np.int64))
+        return Whole(lambda spikes: _spikes(section(len(spikes)).run(np.moveaxis(spikes, 1, 3))))
 
 
 class _Section:

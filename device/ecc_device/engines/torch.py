@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ecc_device.engines.base import Exits, Run, steps_first
+from ecc_device.engines.base import Exits, Run, Whole, WholeHead, steps_first
 from ecc_device.engines.numpy import exact_type
 from ecc_model.bits import Spikes
 from ecc_model.errors import MissingEngine, MissingPackage
@@ -20,7 +20,7 @@ from ecc_model.program import PIXEL_MAX, Program
 Tensor = Any  # torch is optional: its types are not to be had here
 
 
-class TorchEngine:
+class TorchEngine(WholeHead):
     """Sums by torch in float32 while they stay below 2^24, else in float64; neurons in int64. On the processor.
 
     `MissingEngine` where torch is not installed.
@@ -38,34 +38,34 @@ class TorchEngine:
         self._encoder = self._prepare(program.encoder, 1)
         self._exits = Exits(program, self.segment)
 
-    def head(self, frame: Pixels) -> Spikes:
-        """See `Engine.head`."""
-        return self._spikes(self._head, steps_first(frame, self.program.input))
+    def _whole(self, frame: Pixels) -> Spikes:
+        return self._spikes(self._head, steps_first(frame, self.program.input), self.program.steps)
 
     def encode(self, split: Spikes) -> Spikes:
         """See `Engine.encode`."""
-        return self._spikes(self._encoder, split)
+        return self._spikes(self._encoder, split, len(split))
 
-    def exit(self, split: Spikes) -> NDArray[np.float32]:
+    def exit(self, split: Spikes, start: int = 0) -> NDArray[np.float32]:
         """See `Engine.exit`."""
-        return self._exits.logits(split)
+        return self._exits.logits(split, start)
 
     def segment(self, layers: Sequence[Layer], shape: Shape) -> Run:
         """See `Engine.segment`."""
         prepared = self._prepare(layers, 1)
         if isinstance(layers[-1], Readout):
-            return lambda spikes: self._run(prepared, spikes).numpy()
-        return lambda spikes: self._spikes(prepared, spikes)
+            return Whole(lambda spikes: self._run(prepared, spikes, len(spikes)).numpy())
+        return Whole(lambda spikes: self._spikes(prepared, spikes, len(spikes)))
 
-    def _spikes(self, layers: Sequence[_Prepared], values: NDArray[Any]) -> Spikes:
-        spikes: Spikes = self._run(layers, values).numpy().astype(np.bool_)
+    def _spikes(self, layers: Sequence[_Prepared], values: NDArray[Any], steps: int) -> Spikes:
+        spikes: Spikes = self._run(layers, values, steps).numpy().astype(np.bool_)
         return spikes
 
-    def _run(self, layers: Sequence[_Prepared], values: NDArray[Any]) -> Tensor:
+    def _run(self, layers: Sequence[_Prepared], values: NDArray[Any], steps: int) -> Tensor:
         with self._torch.inference_mode():
-            return self._values(layers, self._torch.tensor(np.ascontiguousarray(values)).to(self._torch.float32))
+            tensor = self._torch.tensor(np.ascontiguousarray(values)).to(self._torch.float32)
+            return self._values(layers, tensor, steps)
 
-    def _values(self, layers: Sequence[_Prepared], values: Tensor) -> Tensor:
+    def _values(self, layers: Sequence[_Prepared], values: Tensor, steps: int) -> Tensor:
         functional = self._torch.nn.functional
         for prepared in layers:
             layer = prepared.layer
@@ -76,9 +76,10 @@ class TorchEngine:
             elif isinstance(layer, Readout):
                 return (self._sums(prepared.weight, layer, values) + prepared.bias).sum(0)
             elif isinstance(layer, Residual):
-                values = self._fire(layer, prepared, self._joined(prepared, layer, values))
+                values = self._fire(layer, prepared, self._joined(prepared, layer, values, steps), steps)
             else:
-                values = self._fire(layer, prepared, self._sums(prepared.weight, layer, values) + prepared.bias)
+                sums = self._sums(prepared.weight, layer, values) + prepared.bias
+                values = self._fire(layer, prepared, sums, steps)
         return values
 
     def _sums(self, weight: Tensor, layer: Conv | Linear | Readout | Currents, values: Tensor) -> Tensor:
@@ -89,17 +90,17 @@ class TorchEngine:
             sums = self._torch.nn.functional.linear(values.flatten(1), weight)
         return sums.to(self._torch.int64)
 
-    def _joined(self, prepared: _Prepared, layer: Residual, values: Tensor) -> Tensor:
-        branch = self._sums(prepared.weight, layer.last, self._values(prepared.branch, values))
+    def _joined(self, prepared: _Prepared, layer: Residual, values: Tensor, steps: int) -> Tensor:
+        branch = self._sums(prepared.weight, layer.last, self._values(prepared.branch, values, steps))
         shortcut = values.to(self._torch.int64)
         if layer.shortcut is not None:
             shortcut = self._sums(prepared.shortcut, layer.shortcut, values)
         first, second = self._torch.from_numpy(layer.gain[:, :, None, None].astype(np.int64))
         return ((first * branch + second * shortcut) >> layer.shift) + prepared.bias
 
-    def _fire(self, layer: Conv | Linear | Residual, prepared: _Prepared, sums: Tensor) -> Tensor:
+    def _fire(self, layer: Conv | Linear | Residual, prepared: _Prepared, sums: Tensor, steps: int) -> Tensor:
         potential, spikes = self._torch.zeros_like(sums[0]), []
-        for step in range(self.program.steps):
+        for step in range(steps):
             potential = (potential * layer.leak >> 15) + sums[step if len(sums) > 1 else 0]
             spikes.append(potential >= prepared.theta)
             potential = potential.masked_fill(spikes[-1], 0)
