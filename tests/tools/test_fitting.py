@@ -148,8 +148,17 @@ def test_fine_tuning_begins_with_the_weights_of_another_run(tmp_path, teacher):
     kept, given = weights(tmp_path / "tuned"), weights(teacher)
     trained = [name for name in given if "running" not in name and "tracked" not in name]  # batch norm counts on
     assert all(torch.equal(kept[name], given[name]) for name in trained)
-    with pytest.raises(RunError, match=r"teacher holds another network or other classes than this run; begin without"):
+    with pytest.raises(RunError, match=r"teacher holds another network than this run; begin without"):
         run(tmp_path / "edge", start_from=teacher)
+
+
+def test_fine_tuning_on_other_classes_begins_with_all_but_the_last_layer(tmp_path):
+    run(tmp_path / "base", config(tasks="B2-Inc1"))
+    run(tmp_path / "all", config(plan=Plan(epochs=1, learning_rate=0.0, batch=16)), start_from=tmp_path / "base")
+    kept, given = weights(tmp_path / "all"), weights(tmp_path / "base")
+    for name in ("head.0.conv.weight", "exit.4.linear.weight"):
+        assert torch.equal(kept[name], given[name]), name
+    assert (given["exit.5.linear.weight"].shape[0], kept["exit.5.linear.weight"].shape[0]) == (2, len(NAMES))
 
 
 @pytest.mark.parametrize(
@@ -181,7 +190,7 @@ def test_a_bottleneck_begins_with_its_network_or_with_itself(tmp_path, teacher):
     assert torch.equal(kept["net.exit.7.linear.weight"], given["exit.4.linear.weight"])  # cut one pool earlier
     run(tmp_path / "again", still, start_from=tmp_path / "joined")
     assert torch.equal(weights(tmp_path / "again")["decoder.conv.weight"], kept["decoder.conv.weight"])
-    with pytest.raises(RunError, match=r"teacher holds another network or other classes than this run; begin without"):
+    with pytest.raises(RunError, match=r"teacher holds another network than this run; begin without"):
         run(tmp_path / "other", still, start_from=teacher)
     wide = config(msgspec.structs.replace(joined, width=0.2), plan=PLAN)
     with pytest.raises(RunError, match=r"alone cannot be begun with: the networks are not of one kind, width and"):

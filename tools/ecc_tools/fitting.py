@@ -132,7 +132,10 @@ def fit(
 
 
 def begin_with(net: nn.Module, folder: Path) -> None:
-    """Give `net` the best weights of a run; a network with a new bottleneck those of one without. `RunError`."""
+    """Give `net` the best weights of a run; a network with a new bottleneck those of one without. `RunError`.
+
+    A run on other classes gives all but its last layer.
+    """
     if isinstance(net, SpikeBottleNet):
         trained, _ = load_run(folder)
         if isinstance(trained, SpikingVgg9 | SpikingResnet):
@@ -141,8 +144,8 @@ def begin_with(net: nn.Module, folder: Path) -> None:
             except ValueError as exc:
                 raise RunError(f"{folder} cannot be begun with: {exc}; train the network alone first") from exc
             return
-    if not load_weights(net, folder):
-        raise RunError(f"{folder} holds another network or other classes than this run; begin without it")
+    if not load_weights(net, folder, any_classes=True):
+        raise RunError(f"{folder} holds another network than this run; begin without it")
 
 
 def task_parts(config: RunConfig, data: DataSet) -> tuple[Part, Part, tuple[str, ...]]:

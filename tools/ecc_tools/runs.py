@@ -197,10 +197,19 @@ def load_run(folder: Path) -> tuple[nn.Module, Record]:
     return net.eval(), record
 
 
-def load_weights(net: nn.Module, folder: Path) -> bool:
-    """Give `net` the best weights of a run; False if they are another network's. `RunError` if they cannot be read."""
+def load_weights(net: nn.Module, folder: Path, *, any_classes: bool = False) -> bool:
+    """Give `net` the best weights of a run; False if they are another network's. `RunError` if they cannot be read.
+
+    any_classes: a run on other classes gives all but its last layer.
+    """
+    state = load_tensors(folder / WEIGHTS)
     try:
-        net.load_state_dict(load_tensors(folder / WEIGHTS))
+        if any_classes:  # keep its own last layer; other outputs of an earlier one are inputs that fail below
+            for name, own in net.state_dict().items():
+                given = state.get(name, own)
+                if given.shape != own.shape and given.shape[1:] == own.shape[1:]:
+                    state[name] = own
+        net.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError):
         return False
     return True
