@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -24,8 +24,15 @@ MAX_ID = 2**63 - 1
 MAX_BUDGET_MS = 600_000
 MAX_STEPS = 16
 
-REFUSALS = {1: "unknown-features", 2: "bad-request", 3: "busy", 4: "expired"}
-UNKNOWN_FEATURES, BAD_REQUEST, BUSY, EXPIRED = REFUSALS
+REFUSALS = {
+    1: "unknown-features",
+    2: "bad-request",
+    3: "busy",
+    4: "expired",
+    5: "more-steps",  # the leading steps leave too much open
+    6: "unknown-steps",  # the leading steps are not here any more
+}
+UNKNOWN_FEATURES, BAD_REQUEST, BUSY, EXPIRED, MORE_STEPS, UNKNOWN_STEPS = REFUSALS
 
 RequestId = Annotated[int, Meta(ge=1, le=MAX_ID)]
 Hash4 = Annotated[bytes, Meta(min_length=4, max_length=4)]
@@ -34,29 +41,39 @@ Side = Annotated[int, Meta(ge=1, le=4096)]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Word = Annotated[str, Meta(min_length=1, max_length=32)]
 Detail = Annotated[str, Meta(max_length=200)]
+Percent = Annotated[int, Meta(ge=0, le=100)]
 
 
 class WireMessage(msgspec.Struct, frozen=True, array_like=True):
     """Base of all messages. `max_bytes` is the cap on a whole encoded message, checked before decoding."""
 
     max_bytes: ClassVar[int]
+    appended: ClassVar[tuple[Any, ...]] = ()
+    """Defaults of the last fields, those that came later: they travel only where one of them says something else."""
 
 
 class FeaturesRequest(WireMessage, frozen=True, array_like=True):
-    """A device asks for logits of the spikes at its split point."""
+    """A device asks for logits of the spikes at its split point: of all time steps, or of the leading ones first."""
 
     max_bytes: ClassVar[int] = 256 * 1024
+    appended: ClassVar[tuple[Any, ...]] = (0,)
 
     id: RequestId
     """Chosen by the device, never used again by it; the reply carries it back."""
     features_id: Hash4
     """First 4 bytes of the hash of the device's head and encoder."""
     steps: Annotated[int, Meta(ge=1, le=MAX_STEPS)]
-    """T of the spikes."""
+    """Of the spikes in this message."""
     budget_ms: BudgetMs
     """Longer than this in the worker's own queue, and the answer is `expired`. 0: no deadline."""
     spikes: Annotated[bytes, Meta(min_length=2)]
     """Codec byte and data: `codec.decode_spikes`."""
+    known: Annotated[int, Meta(ge=0, lt=MAX_STEPS)] = 0
+    """Leading steps that went up before, under the same id: the spikes are those behind them."""
+
+    def __post_init__(self) -> None:
+        if self.known + self.steps > MAX_STEPS:
+            raise WireError(f"{self.steps} steps of spikes behind {self.known}; at most {MAX_STEPS} are allowed in all")
 
 
 class FrameRequest(WireMessage, frozen=True, array_like=True):
@@ -120,16 +137,30 @@ class Reply(WireMessage, frozen=True, array_like=True):
         return codec.decode_logits(self.logits)
 
 
+class Leading(msgspec.Struct, frozen=True, array_like=True):
+    """How features may come in two messages; an array inside of `Labels`."""
+
+    steps: Annotated[int, Meta(ge=0, lt=MAX_STEPS)]
+    """Leading steps that may come first, and be answered alone; 0: none."""
+    more: Percent
+    """Share of such messages that are answered with `more-steps`."""
+
+
 class Labels(WireMessage, frozen=True, array_like=True):
     """What a site's workers answer with and which features they read. Retained."""
 
     max_bytes: ClassVar[int] = 256 * 1024
+    appended: ClassVar[tuple[Any, ...]] = ((),)
 
     labels_id: Hash4
     names: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=codec.MAX_CLASSES)]
     features: Annotated[tuple[Hash4, ...], Meta(max_length=64)]
+    leading: Annotated[tuple[Leading, ...], Meta(max_length=64)] = ()
+    """One for each of `features`, or none at all: whole messages only."""
 
     def __post_init__(self) -> None:
+        if self.leading and len(self.leading) != len(self.features):
+            raise WireError(f"leading steps of {len(self.leading)} features where {len(self.features)} are read")
         for name in self.names:
             _check_printable(name)
 
@@ -181,8 +212,13 @@ _encoder = msgspec.msgpack.Encoder()
 
 def encode(message: WireMessage) -> bytes:
     """The message's bytes. `WireError` if a receiver would refuse them, so a mistake shows where it was made."""
+    fields = msgspec.structs.astuple(message)
+    for default in reversed(message.appended):
+        if fields[-1] != default:
+            break
+        fields = fields[:-1]
     try:
-        payload = _encoder.encode(message)
+        payload = _encoder.encode(fields)
     except (TypeError, ValueError, OverflowError) as exc:
         raise WireError(f"not a valid {type(message).__name__}: {exc}") from exc
     decode(type(message), payload)

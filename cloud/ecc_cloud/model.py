@@ -14,7 +14,7 @@ from torch import Tensor
 from ecc_model import bits
 from ecc_model.errors import ModelCorrupt
 from ecc_model.frames import FrameSpec, Pixels
-from ecc_model.modelfile import Manifest, labels_id, read_rates
+from ecc_model.modelfile import LeadingInfo, Manifest, labels_id, read_rates
 from ecc_model.nets.checkpoint import load_cloud
 from ecc_model.nets.cloud import CloudConfig
 from ecc_model.nets.neuron import Lif
@@ -34,6 +34,8 @@ class Encoder(NamedTuple):
 
     shape: tuple[int, ...]
     table: RateTable | None
+    leading: LeadingInfo | None = None
+    """How its leading time steps are answered alone, where they are."""
 
 
 class CloudModel:
@@ -58,7 +60,7 @@ class CloudModel:
         self._try_out()
 
     def features(self, batch: Sequence[bits.Spikes]) -> Logits:
-        """Logits (B, N) divided by the model's temperature, for B codes (T, C, H, W) of one encoder."""
+        """Logits (B, N) divided by the model's temperature, for B codes (t, C, H, W) of one encoder, t <= T."""
         return self._run(self._net.features, torch.from_numpy(np.stack(batch, axis=1)).to(torch.float32))
 
     def frames(self, batch: Sequence[Pixels]) -> Logits:
@@ -76,7 +78,10 @@ class CloudModel:
         still = np.zeros((self.frame.height, self.frame.width, self.frame.channels), np.uint8)
         try:
             answers = [self.frames([still])] if self.reads_frames else []
-            answers += [self.features([np.zeros(encoder.shape, np.bool_)]) for encoder in self.encoders.values()]
+            for encoder in self.encoders.values():
+                alone = [] if encoder.leading is None else [encoder.leading.steps]
+                codes = [np.zeros((steps, *encoder.shape[1:]), np.bool_) for steps in (encoder.shape[0], *alone)]
+                answers += [self.features([code]) for code in codes]
         except RuntimeError as exc:
             raise ModelCorrupt(self.path, f"its networks do not run: {str(exc).splitlines()[0]:.120}") from exc
         if not all(np.isfinite(logits).all() for logits in answers):
@@ -102,8 +107,17 @@ def _encoders(path: Path, manifest: Manifest, config: CloudConfig) -> dict[bytes
         fits = len(shape) == 4 and shape[:2] == (config.steps, config.code_channels)
         if not fits or not all(1 <= n <= 4096 for n in shape) or len(prefix) < NAME_BYTES or prefix in encoders:
             raise ModelCorrupt(path, f"its network cannot read the encoder '{encoder.name:.20}' of shape {shape}")
+        leading = encoder.leading
+        if leading is not None and not _usable(leading, shape[0]):
+            told = f"margin {leading.margin:g}, temperature {leading.temperature:g}, share {leading.more:g}"
+            raise ModelCorrupt(path, f"it answers {leading.steps} of {shape[0]} steps alone, with {told}")
         table = tables.get(encoder.name)
-        encoders[prefix] = Encoder(shape, None)
+        encoders[prefix] = Encoder(shape, None, leading)
         if table is not None:
-            encoders[coded_id(encoder.features_id, table)] = Encoder(shape, table)
+            encoders[coded_id(encoder.features_id, table)] = Encoder(shape, table, leading)
     return encoders
+
+
+def _usable(leading: LeadingInfo, steps: int) -> bool:
+    within = 0.0 <= leading.margin <= 1.0 and 0.0 <= leading.more <= 1.0 and 0.0 < leading.temperature < 1e6
+    return within and 1 <= leading.steps < steps

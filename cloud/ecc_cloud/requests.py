@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
+from ecc_model.modelfile import LeadingInfo
 from ecc_model.rates import RateTable
 
 MAX_QUEUED_BYTES = 64 << 20  # whole frames are large: 256 of them must not fill the memory
@@ -19,7 +20,8 @@ class Request:
     """A request as it came: its spikes or pixels are still packed.
 
     shape: of the unpacked array; batch: requests with the same one may run together; times in monotonic seconds;
-    table: what the spikes may be coded with.
+    table: what the spikes may be coded with; features_id: under which name they came; leading: how they are answered,
+    if they are leading steps alone; known: steps in front of them that came before.
     """
 
     id: int
@@ -31,6 +33,9 @@ class Request:
     budget_s: float
     arrived_s: float
     table: RateTable | None = None
+    features_id: bytes = b""
+    leading: LeadingInfo | None = None
+    known: int = 0
 
     def expired(self, now_s: float) -> bool:
         """Whether the request has waited longer than its budget; a budget of 0 never ends."""

@@ -6,15 +6,21 @@
 | bad-request      | not a valid message, or spikes or pixels that do not fit their shape                   |
 | busy             | the queue is full, the worker is stopping, or torch could not run (memory)             |
 | expired          | longer in this worker's own queue than the request's budget                            |
+| more-steps       | the leading time steps leave too much open: the rest is asked for                      |
+| unknown-steps    | the rest of a code whose leading steps this worker has not, or not any more            |
 
 The link's thread checks and queues, one thread computes, one sends (`Outbox`).
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import cast
+
+import numpy as np
 
 from ecc_broker import codec, topics
 from ecc_broker.link import Link, Message
@@ -22,25 +28,31 @@ from ecc_broker.messages import (
     BAD_REQUEST,
     BUSY,
     EXPIRED,
+    MORE_STEPS,
     REFUSALS,
     UNKNOWN_FEATURES,
+    UNKNOWN_STEPS,
     FeaturesRequest,
     FrameRequest,
     Labels,
+    Leading,
     Reply,
     RequestId,
     WireMessage,
     decode,
     encode,
 )
-from ecc_cloud.model import CloudModel, Logits
+from ecc_cloud.model import CloudModel, Encoder, Logits
 from ecc_cloud.outbox import Outbox, Outgoing
 from ecc_cloud.requests import Request, RequestQueue
+from ecc_cloud.started import StartedCodes
 from ecc_cloud.stats import ANSWERED, Stats
 from ecc_model import frames
 from ecc_model.bits import Spikes
 from ecc_model.errors import FrameError, WireError
 from ecc_model.frames import Pixels
+from ecc_model.modelfile import LeadingInfo
+from ecc_model.numerics import margin, softmax
 
 MAX_DETAIL = 200  # characters of a refusal's explanation
 # A stopping worker is gone within their sum and the link's own second.
@@ -70,10 +82,10 @@ class Worker:
         self._max_batch = max_batch
         self._clock = clock
         self._queue = RequestQueue(queue)
+        self._started = StartedCodes()
         self._outbox = Outbox(link, queue, self._sent)
         self._thread = threading.Thread(target=self._run, name="ecc-cloud-worker", daemon=True)
-        names = Labels(model.labels_id, model.labels, tuple(model.encoders))
-        self._labels = Outgoing(topics.topic("labels", site), encode(names), "labels")
+        self._labels = Outgoing(topics.topic("labels", site), encode(announcement(model)), "labels")
         link.subscribe(topics.worker_filter("features", site), self._on_features)
         link.subscribe(topics.worker_filter("frame", site), self._on_frame)
         link.on_connection(self._on_connection)
@@ -139,12 +151,21 @@ class Worker:
             known = ", ".join(prefix.hex() for prefix in self._model.encoders)
             detail = f"features {message.features_id.hex()}; this worker reads {known or 'none'}"
             return self._refusal(message.id, UNKNOWN_FEATURES, detail)
-        shape, table = encoder
-        if message.steps != shape[0]:
-            raise WireError(f"{message.steps} steps of spikes; this encoder has {shape[0]}")
-        budget_s = message.budget_ms / 1000
+        leading = _leading(message, encoder)
+        shape = (message.known + message.steps, *encoder.shape[1:])
         return Request(
-            message.id, "features", reply_topic, message.spikes, shape, shape, budget_s, self._clock(), table
+            message.id,
+            "features",
+            reply_topic,
+            message.spikes,
+            shape,
+            shape,
+            message.budget_ms / 1000,
+            self._clock(),
+            encoder.table,
+            message.features_id,
+            leading,
+            message.known,
         )
 
     def _frame_request(self, reply_topic: str, payload: bytes) -> Request | Reply:
@@ -169,16 +190,20 @@ class Worker:
                     detail = f"waited {waited_ms:.0f} ms of {1000 * request.budget_s:.0f} ms"
                     self._refuse(request, EXPIRED, detail)
                     continue
+                known = self._started.find(request) if request.known else None
+                if request.known and known is None:
+                    self._refuse(request, UNKNOWN_STEPS, "the steps before these are not here; send all")
+                    continue
                 try:
-                    ready.append((request, self._unpack(request)))
+                    ready.append((request, self._unpack(request, known)))
                 except (WireError, FrameError) as error:
                     self._refuse(request, BAD_REQUEST, str(error))
             if ready:
                 self._answer([request for request, _ in ready], [array for _, array in ready])
 
-    def _unpack(self, request: Request) -> Spikes | Pixels:
+    def _unpack(self, request: Request, known: Spikes | None) -> Spikes | Pixels:
         if request.kind == "features":
-            return codec.decode_spikes(request.data, request.shape, request.table)
+            return codec.decode_spikes(request.data, request.shape, request.table, known=known)
         return frames.fit(codec.decode_pixels(request.data, request.shape), self._model.frame)
 
     def _answer(self, requests: Sequence[Request], arrays: Sequence[Spikes | Pixels]) -> None:
@@ -190,7 +215,13 @@ class Worker:
             for request in requests:
                 self._refuse(request, BUSY, f"torch could not run: {error}")
             return
-        for request, row in zip(requests, logits, strict=True):
+        for request, row, array in zip(requests, logits, arrays, strict=True):
+            if request.leading is not None:
+                row = row / np.float32(request.leading.temperature)
+                if open_to_doubt(row, request.leading):
+                    self._started.keep(request, cast(Spikes, array))
+                    self._refuse(request, MORE_STEPS, "")
+                    continue
             try:
                 reply = Reply(request.id, self._model.labels_id, codec.encode_logits(row))
             except WireError as error:
@@ -218,6 +249,32 @@ class Worker:
             self.stats.done(outgoing.outcome)
         else:
             self.stats.dropped("unsent")
+
+
+def announcement(model: CloudModel) -> Labels:
+    """What the workers of a model say of themselves."""
+    found = [encoder.leading for encoder in model.encoders.values()]
+    leading = tuple(Leading(0, 0) if one is None else Leading(one.steps, round(100 * one.more)) for one in found)
+    return Labels(model.labels_id, model.labels, tuple(model.encoders), leading if any(found) else ())
+
+
+def open_to_doubt(logits: Logits, leading: LeadingInfo) -> bool:
+    """Whether calibrated logits (N,) of leading steps are no answer: the best class leads by too little."""
+    values = logits.tolist()
+    return all(map(math.isfinite, values)) and margin(softmax(values)) < leading.margin
+
+
+def _leading(message: FeaturesRequest, encoder: Encoder) -> LeadingInfo | None:
+    """How a message is answered that holds leading steps alone, None for all steps or the rest. `WireError`."""
+    whole, leading = encoder.shape[0], encoder.leading
+    if (message.known, message.steps) == (0, whole):
+        return None
+    if leading is not None and (message.known, message.steps) == (0, leading.steps):
+        return leading
+    if leading is not None and (message.known, message.steps) == (leading.steps, whole - leading.steps):
+        return None
+    behind = f" behind {message.known}" if message.known else ""
+    raise WireError(f"{message.steps} steps of spikes{behind}; this encoder has {whole}")
 
 
 class _Head(WireMessage, frozen=True, array_like=True):

@@ -44,7 +44,7 @@ class Spending:
     threshold: float | None  # a score above it goes up; None: nothing does, the budget is used up
     used: float  # in the window: requests of the last 1,000 frames, or bytes of the last hour
     room: float  # share of the reserve that is left, 0 to 1
-    backlog: tuple[int, ...]  # requests of earlier frames since the frame before, as bytes each
+    backlog: tuple[int, ...]  # what went up for earlier frames since the frame before, as bytes each
 
     def to_record(self) -> dict[str, Any]:
         """For JSON."""
@@ -126,6 +126,11 @@ class Budget:
             self._sent[-1][1] += self._price
             if backlog:
                 self._backlog.append(size)
+
+    def more(self, size: int) -> None:
+        """`size` bytes more went up for a request that is booked already; it stays one request."""
+        if self._by_time:
+            self.spend(size, backlog=True)
 
     def repeat(self, backlog: Iterable[int]) -> None:
         """Book what a recorded `Spending.backlog` says, as it was booked then; before the frame that holds it."""

@@ -24,8 +24,11 @@ from ecc_device.engines import DEFAULT, ENGINES
 from ecc_device.events import EVENTS, check_event
 from ecc_device.explain import Explanation
 from ecc_device.filters import FILTERS
+from ecc_device.learning.history import UpdateExplanation, find_update
+from ecc_device.learning.history import updates as update_history
 from ecc_device.learning.recipes import DEFAULT as DEFAULT_LEARNER
 from ecc_device.learning.recipes import LEARNERS
+from ecc_device.learning.shadow import SHADOW_FRAMES
 from ecc_device.linkprofiles import PROFILES
 from ecc_device.models import rollback as roll_back
 from ecc_device.player import Tally, classify, read_live, write_results
@@ -60,6 +63,9 @@ BudgetOption = Annotated[
 ]
 SendOption = Annotated[str, typer.Option(help="What goes up: features (a few bytes of spikes) or frames (images).")]
 LearnerOption = Annotated[str, typer.Option(help=f"How it learns: {', '.join(LEARNERS)}.")]
+ShadowOption = Annotated[
+    int, typer.Option(min=0, help="Frames that a learnt model answers silently before it takes over; 0: none.")
+]
 EngineOption = Annotated[
     str | None, typer.Option(help=f"What runs the network: {', '.join(ENGINES)}; default: {DEFAULT}, if installed.")
 ]
@@ -92,6 +98,7 @@ def start(
     budget: BudgetOption = None,
     send: SendOption = "features",
     learner: LearnerOption = DEFAULT_LEARNER,
+    shadow: ShadowOption = SHADOW_FRAMES,
     engine: EngineOption = None,
     record: RecordOption = None,
     record_as: RecordAsOption = "frames",
@@ -111,6 +118,7 @@ def start(
         budget=budget,
         send=send,
         learner=learner,
+        shadow=shadow,
         engine=engine,
         record=record,
         record_as=record_as,
@@ -176,6 +184,7 @@ def replay(
     budget: Annotated[str | None, typer.Option(help="As for start; default: as recorded.")] = None,
     send: Annotated[str | None, typer.Option(help="As for start; default: as recorded.")] = None,
     learner: Annotated[str | None, typer.Option(help="As for start; default: as recorded.")] = None,
+    shadow: ShadowOption = SHADOW_FRAMES,
     engine: EngineOption = None,
     patience_s: Annotated[float, typer.Option(min=0, help="How long to wait for a live worker's answer.")] = PATIENCE_S,
     stay: Annotated[
@@ -199,6 +208,7 @@ def replay(
         "site": site,
         "device": device,
         "patience_s": patience_s,
+        "shadow": shadow,
         "insecure": insecure,
         "record_as": record_as,
     }
@@ -319,10 +329,31 @@ def notify(
     if as_json:
         console.print_json(decision)
     else:
-        verdict = f"model {decision['no']} is active" if decision["accepted"] else "the model stays"
+        verdict = tables.verdict(decision)
         print(f"{verdict}: {decision['reason']} ({decision['seconds']:.1f} s)")
     if not decision["accepted"]:
         raise typer.Exit(console.EXIT_FAILED)
+
+
+@app.command(epilog="Example: ecc-device updates --json")
+def updates(state: StateOption = None, device: DeviceOption = "device", as_json: JsonOption = False) -> None:
+    """What the device has learnt so far: every update with its figures, and how it ended."""
+    with Store.open(_existing(_state(state, device)), read_only=True) as store:
+        found = update_history(store.versions())
+    console.print_json(found) if as_json else tables.print_updates(found)
+
+
+@app.command(name="why-update", epilog="Example: ecc-device why-update 2")
+def why_update(
+    no: Annotated[int, typer.Argument(min=1, help="The model's number, as in: ecc-device updates.")],
+    state: StateOption = None,
+    device: DeviceOption = "device",
+    as_json: JsonOption = False,
+) -> None:
+    """Explain one update: what was learnt, what the gate and the shadow run measured, and what followed."""
+    with Store.open(_existing(_state(state, device)), read_only=True) as store:
+        facts = find_update(store.versions(), no)
+    console.print_json(facts) if as_json else print(UpdateExplanation(facts))
 
 
 @app.command(epilog="Example: ecc-device rollback")

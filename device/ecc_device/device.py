@@ -23,13 +23,15 @@ from ecc_device.events import Health
 from ecc_device.filters import check_filter
 from ecc_device.learning.manager import UpdateManager
 from ecc_device.learning.recipes import DEFAULT, LEARNERS
+from ecc_device.learning.shadow import SHADOW_FRAMES
 from ecc_device.models import open_active, rollback
-from ecc_device.offload import Asked, Offload
+from ecc_device.offload import Offload
 from ecc_device.power import LinkWatcher, PowerWatcher, Watch
 from ecc_device.recent import RecentDecisions
 from ecc_device.recordings.recorder import Recorder, check_content
 from ecc_device.runtime import Runtime
 from ecc_device.store import DEFAULT_MAX_BYTES, Store
+from ecc_device.tickets import Asked
 from ecc_model.errors import DeviceError, LinkError, WireError
 from ecc_model.modelfile import EdgeModel
 
@@ -37,7 +39,10 @@ SENDS = ("features", "frames")
 ROLLBACK_PAUSE_S = 60.0
 # of `DeviceConfig`: where things are, and what a replay decides anew; the rest stands in a recording's metadata
 NOT_REPEATED = frozenset(
-    {"model", "state", "broker", "site", "device", "patience_s", "engine", "ca", "insecure", "record", "record_as"}
+    {
+        *("model", "state", "broker", "site", "device", "patience_s", "shadow", "engine", "ca", "insecure"),
+        *("record", "record_as"),
+    }
 )
 MAX_DETAIL = 200  # characters of an event's text
 
@@ -57,6 +62,7 @@ class DeviceConfig:
     budget: str | None = None  # of uploads: "5%" of the frames, or "2MB/h"; None: what the threshold says
     send: str = "features"
     learner: str = DEFAULT
+    shadow: int = SHADOW_FRAMES  # frames that a learnt model answers silently before it takes over; 0: none
     engine: str | None = None  # None: the fastest one that is installed
     max_bytes: int = DEFAULT_MAX_BYTES
     record: Path | None = None  # out.mcap: a recording, from start to close
@@ -112,7 +118,14 @@ class Device:
         if self.store.quarantined is not None:
             self.health.say("store", f"the buffer was damaged; it was moved to {self.store.quarantined}")
         self.updates = UpdateManager(
-            self.store, config.state, self.clock, self.swap, learner=config.learner, seed=config.seed
+            self.store,
+            config.state,
+            self.clock,
+            self.swap,
+            shadow=self.runtime.shadow,
+            shadow_frames=config.shadow,
+            learner=config.learner,
+            seed=config.seed,
         )
         self.runtime.on_event(self.updates.handle)
         self.updates.on_decision(self._tell_update)
@@ -160,6 +173,8 @@ class Device:
             self.link.subscribe(self._topic("command"), self._on_command)
             self.link.on_connection(self._on_connection)
         self.health.on_event(lambda cause, detail: self._publish_event("health", f"{cause}: {detail}"))
+        if asked is None:  # a recording says itself which model answers
+            self.updates.open()
         self._control.start()
         watcher = self._watchers() if watch else None
         if self.link is not None:
@@ -202,6 +217,7 @@ class Device:
         """Go back to the model before the active one, and answer with it from the next frame on."""
         self.updates.stop("rollback")
         self.updates.wait(ROLLBACK_PAUSE_S)
+        self.updates.drop_shadow()
         model, no = rollback(self.store, self.config.state)
         self.swap(model, no)
         return model, no

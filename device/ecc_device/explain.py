@@ -18,8 +18,9 @@ class Explanation:
     | `edge`, `cloud`                             | `label`, `entropy`, `probabilities`; `cloud` may be null       |
     | `filter`, `score`, `threshold`              | what was measured; above the threshold a frame is ambiguous    |
     | `budget`                                    | of `budget.Spending`; null without a budget                    |
-    | `forecast`                                  | of `offload.Forecast`; null where the cloud was not asked      |
+    | `forecast`                                  | of `tickets.Forecast`; null where the cloud was not asked      |
     | `uploaded`, `bytes_sent`, `bytes_received`  | what crossed the link                                          |
+    | `bytes_later`                               | of `bytes_sent`: in a second request, as the cloud needed more |
     | `steps`, `model_no`, `row`, `latency_s`     | time steps, the model, the row in the buffer, measured seconds |
     """
 
@@ -43,9 +44,11 @@ class Explanation:
             yield "budget", _budget(facts["budget"])
         if facts["forecast"] is not None:
             yield "link", _forecast(facts["forecast"])
+        later = facts.get("bytes_later", 0)  # recordings of earlier versions do not say it
+        second = f" ({later} of them in a second request)" if later else ""
         yield (
             "cost",
-            f"{facts['bytes_sent']} bytes up, {facts['bytes_received']} down, {facts['steps']} time steps, "
+            f"{facts['bytes_sent']} bytes up{second}, {facts['bytes_received']} down, {facts['steps']} time steps, "
             f"model {facts['model_no']}, {1000 * facts['latency_s']:.1f} ms",
         )
 

@@ -33,6 +33,7 @@ from ecc_model.errors import DeviceError
 ALWAYS = 2.0  # thresholds lie in [0, 1], and a frame is ambiguous when its score is above
 NEVER = -1.0
 
+ENDS_EARLY = "entropy"  # the filter that a frame's first time steps may be enough for
 AS_IN_THE_FILE = ("entropy", "cloud-only", "edge-only")  # go by the model's own threshold
 
 Measure = Callable[[Sequence[float], float, Sequence[float]], float]

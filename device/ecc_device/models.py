@@ -12,6 +12,8 @@ from ecc_device.store import Store, Version
 from ecc_model.errors import DeviceError, ModelError, StoreError
 from ecc_model.modelfile import EdgeModel, read_edge
 
+ROW_IDS = "row_ids"  # among a candidate's figures until it is decided on: the rows that it learnt
+
 
 def open_active(path: Path, store: Store, folder: Path, time_s: float) -> tuple[EdgeModel, int]:
     """The model to run, and its version number.
@@ -62,7 +64,7 @@ def add_model(
 
 def turn_down(store: Store, folder: Path, no: int, figures: Mapping[str, object]) -> None:
     """Reject a candidate or trial, and remove its file: no way leads back to it."""
-    store.reject(no, figures)
+    store.reject(no, {name: value for name, value in figures.items() if name != ROW_IDS})
     file = next(version.file for version in store.versions() if version.no == no)
     (folder / "models" / file).unlink(missing_ok=True)
 
@@ -88,18 +90,23 @@ def load_version(version: Version, folder: Path) -> EdgeModel:
 
 
 def rollback(store: Store, folder: Path) -> tuple[EdgeModel, int]:
-    """Return to the model before the active one.
+    """Return to the model before the active one; a candidate in its shadow run is dropped, too.
 
-    `DeviceError` when there is none, or it reads other features; `ModelError` when its file is not usable any more.
+    `DeviceError` when there is neither, or the earlier model reads other features; `ModelError` when its file is not
+    usable any more.
     """
     active = store.active_version()
     earlier = [version for version in store.versions() if version.state == "previous"]
     if active is not None and earlier and earlier[-1].features_id != active.features_id:
         raise DeviceError(f"model {earlier[-1].no} came from another factory file; start the device with that --model")
-    if not earlier:
+    candidates = [version for version in store.versions() if version.state == "candidate"]
+    target = earlier[-1] if earlier else active if candidates else None
+    if target is None:
         raise DeviceError("there is no earlier model to go back to")
-    model = load_version(earlier[-1], folder)  # before anything changes
-    return model, store.rollback().no
+    model = load_version(target, folder)  # before anything changes
+    for candidate in candidates:
+        turn_down(store, folder, candidate.no, candidate.figures | {"reason": "rolled back during its shadow run"})
+    return model, (store.rollback() if earlier else target).no
 
 
 def _sync(path: Path) -> None:

@@ -10,121 +10,31 @@ import contextlib
 import statistics
 import threading
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 import numpy as np
 
-from ecc_broker import codec, messages, topics
+from ecc_broker import messages, topics
 from ecc_broker.link import Link, Message
 from ecc_device.budget import Budget
 from ecc_device.clock import Clock
 from ecc_device.engines import Engine
 from ecc_device.events import Health
+from ecc_device.questions import FOLLOWS, WHOLE, Question, budget_ms, frame_request, make_question
 from ecc_device.results import Answer, make_answer
 from ecc_device.store import Row, Store
+from ecc_device.tickets import FORECAST, Forecast, LateListener, Ticket
 from ecc_model import bits
 from ecc_model.bits import Spikes
 from ecc_model.errors import IncompatibleFeatures, LinkError, StoreError, WireError
 from ecc_model.frames import Pixels, fit
 from ecc_model.modelfile import labels_id
-from ecc_model.rates import RateTable, agreed
+from ecc_model.rates import RateTable
 
-FORECAST = 20  # frames that the forecast looks back on
 MAX_LOGIT = 1e4  # beyond it a worker is broken or hostile
 BACKLOG_WINDOW = 8  # rows without an answer that are asked for at the same time
 KEPT_LABEL_LISTS = 4  # of workers that came and went; more are nobody's
 MAX_REJECTED = 256  # rows; a worker that refuses so many is not asked any more
 RESEND_S = 30.0  # a row is asked again at most this often
-
-
-@dataclass(eq=False)
-class Ticket:
-    """One request whose frame is waiting for its answer; without `answer` and `refusal` nothing came."""
-
-    row: int
-    bytes_sent: int
-    patient: bool = False  # its owner asks again when the request is lost
-    done: threading.Event = field(default_factory=threading.Event)
-    answer: Answer | None = None
-    bytes_received: int = 0
-    refusal: str = ""
-    _listener: Callable[[], None] | None = None
-
-    def then(self, call: Callable[[], None]) -> None:
-        """Run `call` when the ticket has ended, on the thread that ends it, or now; twice where both meet."""
-        self._listener = call
-        if self.done.is_set():
-            call()
-
-    def end(self) -> None:
-        """Nothing more will come."""
-        self.done.set()
-        if self._listener is not None:
-            self._listener()
-
-
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """What to expect of the link, from the last `FORECAST` frames that asked."""
-
-    asked: int
-    late: int  # of those, without an answer in time
-    answer_s: float | None  # median of the answers that came in time; None without one
-
-    def to_record(self) -> dict[str, Any]:
-        """For JSON."""
-        return {"asked": self.asked, "late": self.late, "answer_s": self.answer_s}
-
-
-LateListener = Callable[[int, Answer, int], None]
-
-
-class Asked(Protocol):
-    """Who is asked about ambiguous frames: `Offload`, or the recorded answers of a replay."""
-
-    @property
-    def closed(self) -> bool:
-        """Whether nothing is asked any more."""
-
-    @property
-    def problem(self) -> str | None:
-        """What keeps this device from its workers, in words, where that is known."""
-
-    def add(self, time_s: float, features_id: bytes, packed: bytes, edge_label: str) -> int:
-        """`Store.add` for a row that its frame asks about."""
-        ...
-
-    def release(self, row: int) -> None:
-        """The row's frame has its result."""
-
-    def use(self, engine: Engine, rates: RateTable | None) -> None:
-        """Ask with the spikes of another engine from now on, whose rate table is `rates`."""
-
-    def ask(self, row: int, split: Spikes, frame: Pixels, budget_s: float | None) -> Ticket | str:
-        """Send one frame's request; the ticket to wait on, or the reason why it was not sent."""
-        ...
-
-    def wait(self, ticket: Ticket, timeout_s: float) -> None:
-        """Wait for a ticket's answer, and no longer."""
-
-    def give_up(self, ticket: Ticket) -> None:
-        """What the ticket has not got by now is late."""
-
-    def forecast(self) -> Forecast:
-        """What to expect of the next question."""
-        ...
-
-    def wait_ready(self, timeout_s: float) -> bool:
-        """Wait until there is somebody to ask; whether there is."""
-        ...
-
-    def pause(self, seconds: float) -> None:
-        """Wait; the end of the device ends the wait."""
-
-    def on_late(self, listener: LateListener) -> None:
-        """Call `listener(row, answer, bytes_received)` for answers that no frame waits for."""
 
 
 class Offload:
@@ -157,9 +67,10 @@ class Offload:
         self._held: set[int] = set()  # rows of frames that are being classified
         self._rejected: set[int] = set()  # rows that the present workers call bad requests
         self._asked: dict[int, float] = {}  # row -> when, for rows that still wait
+        self._parts: dict[int, tuple[str, Question]] = {}  # of these: what went up last, where that was no whole code
         self._labels: dict[bytes, tuple[str, ...]] = {}
         self._labels_kept: bytes | None = None  # the list that the store was told last
-        self._read: tuple[bytes, ...] | None = None  # features that the workers announced last
+        self._said: messages.Labels | None = None  # what the workers announced last
         self._worker = threading.Event()  # a worker has announced itself and reads our features
         self._closed = threading.Event()
         self._late: list[LateListener] = []
@@ -246,25 +157,44 @@ class Offload:
                 reason = "not sent"
         with self._lock:
             self._tickets.pop(row, None)
-            self._asked.pop(row, None)
+            self._forget(row)
         return reason
 
     def _send_request(self, row: int, split: Spikes, frame: Pixels, budget_s: float | None) -> Ticket | None:
+        now, took_s = self._clock.monotonic(), self.forecast().answer_s
         if self._send == "frames":
-            name, request = "frame", _frame_request(row, fit(frame, self._engine.program.input), _budget_ms(budget_s))
+            request = frame_request(row, fit(frame, self._engine.program.input), budget_ms(budget_s))
+            name, noted = "frame", None
         else:
-            name, request = "features", self._features_request(self._engine, row, split, _budget_ms(budget_s))
-        ticket = Ticket(row, len(request), patient=budget_s is None)
+            twice = budget_s is None or took_s is None or 2.0 * took_s <= budget_s
+            request, noted = self._opening(self._engine, row, split, budget_ms(budget_s), twice)
+            name = "features"
+        until_s = None if budget_s is None else now + budget_s
+        ticket = Ticket(row, len(request), patient=budget_s is None, until_s=until_s)
         with self._lock:
             self._tickets[row] = ticket
-            self._asked[row] = self._clock.monotonic()
+            self._note(row, now, noted)
         return ticket if self._publish(name, request, row) else None
 
-    def _features_request(self, engine: Engine, row: int, split: Spikes, budget_ms: int) -> bytes:
-        program = engine.program
-        name, table = agreed(program.features_id, self._rates, self._read or ())
-        spikes = codec.encode_spikes(engine.encode(split), table)
-        return messages.encode(messages.FeaturesRequest(row, name, program.steps, budget_ms, spikes))
+    def _opening(
+        self, engine: Engine, row: int, split: Spikes, ms: int, twice: bool
+    ) -> tuple[bytes, tuple[str, Question] | None]:
+        """The first message about a row, and what to note of it; `twice`: there is time for a second one."""
+        question = make_question(row, engine.encode(split), engine.program.features_id, self._rates, self._said)
+        part, request = question.opening(ms) if twice else (WHOLE, question.message(WHOLE, ms))
+        return request, None if part == WHOLE else (part, question)
+
+    def _note(self, row: int, now: float, part: tuple[str, Question] | None) -> None:
+        """Under the lock: a row is asked about, with this part of its code."""
+        self._asked[row] = now
+        self._parts.pop(row, None)
+        if part is not None:
+            self._parts[row] = part
+
+    def _forget(self, row: int) -> None:
+        """Under the lock: nothing is under way about the row."""
+        self._asked.pop(row, None)
+        self._parts.pop(row, None)
 
     def wait(self, ticket: Ticket, timeout_s: float) -> None:
         """Wait for a ticket's answer, and no longer: if it still comes, it is late."""
@@ -289,7 +219,7 @@ class Offload:
 
         Rows are spikes: workers that read frames alone are not asked.
         """
-        if self.obstacle is not None or self._read is None or self._features_id[:4] not in self._read:
+        if self.obstacle is not None or self._said is None or self._features_id[:4] not in self._said.features:
             return
         rows: list[Row] = []
         try:
@@ -300,15 +230,15 @@ class Offload:
             self._health.say("disk", str(error))
         with self._lock:
             for row in rows:
-                self._asked.pop(row.id, None)
+                self._forget(row.id)
 
     def _backlog(self) -> list[Row]:
         """Rows to ask for now, noted as asked in the same moment: two threads never take the same row."""
         now = self._clock.monotonic()
         with self._lock:
-            self._asked = {
-                row: when for row, when in self._asked.items() if now - when < RESEND_S or row in self._tickets
-            }
+            for row_id in [row for row, when in self._asked.items() if now - when >= RESEND_S]:
+                if row_id not in self._tickets:
+                    self._forget(row_id)
             free = BACKLOG_WINDOW - len(self._asked)
             if free <= 0:
                 return []
@@ -328,7 +258,9 @@ class Offload:
             if bytes.fromhex(engine.program.features_id) != row.features_id:  # replaced in this moment
                 return False
             split = bits.unpack(row.bits, engine.program.split_shape)
-            request = self._features_request(engine, row.id, split, 0)
+            request, part = self._opening(engine, row.id, split, 0, twice=True)
+            with self._lock:
+                self._note(row.id, self._clock.monotonic(), part)
             taken = self._publish("features", request, row.id)
         except (WireError, LinkError) as error:
             self._health.say("too-large", str(error))
@@ -366,22 +298,22 @@ class Offload:
             return
         self._labels = {**dict(list(self._labels.items())[1 - KEPT_LABEL_LISTS :]), said.labels_id: said.names}
         self._health.clear("worker")
-        self._read = said.features
+        self._said = said
         self._compare()
 
     def _compare(self) -> None:
         """Our features with those that the workers read."""
-        if self._read is None or self._closed.is_set():
+        if self._said is None or self._closed.is_set():
             return
         with self._lock:
             self._rejected.clear()
-        if self._send == "frames" or self._features_id[:4] in self._read:
+        if self._send == "frames" or self._features_id[:4] in self._said.features:
             self._health.clear("incompatible")
             self._end_lost()  # before anybody hears of the worker: what is asked from then on is not lost
             self._worker.set()
             self.drain()
         else:
-            self._incompatible([name.hex() for name in self._read])
+            self._incompatible([name.hex() for name in self._said.features])
 
     def _incompatible(self, read: list[str]) -> None:
         self._worker.clear()
@@ -393,7 +325,8 @@ class Offload:
             lost = [ticket for ticket in self._tickets.values() if ticket.patient]
             for ticket in lost:
                 del self._tickets[ticket.row]
-            self._asked = {row: when for row, when in self._asked.items() if row in self._tickets}
+            for row in self._asked.keys() - self._tickets.keys():
+                self._forget(row)
         for ticket in lost:
             ticket.end()
 
@@ -408,19 +341,21 @@ class Offload:
             self._store.count("bad-reply")
             self._health.say("worker", f"{error}; check the worker, its answers are not used")
             return
+        if reply.refusal and self._goes_on(reply, len(message.payload)):
+            return
         with self._lock:
             ticket = self._tickets.pop(reply.id, None)
             asked = reply.id in self._asked
             if ticket is not None:  # it gets its answer even where the disk does not, and without waiting for it
-                ticket.answer, ticket.bytes_received = answer, 0 if answer is None else len(message.payload)
-                ticket.refusal = reply.reason
+                ticket.answer, ticket.refusal = answer, reply.reason
+                ticket.bytes_received += len(message.payload)
                 if asked and answer is not None:
                     self._took_s.append(self._clock.monotonic() - self._asked[reply.id])
         try:
             if answer is not None and (asked or ticket is not None or self._was_sent(reply.id)):
                 self._answered(reply, answer, ticket, len(message.payload))
                 with self._lock:  # a row that was refused or not stored stays: asked again after RESEND_S, not at once
-                    self._asked.pop(reply.id, None)
+                    self._forget(reply.id)
             elif answer is None and (asked or reply.id == 0):
                 self._refused(reply)
             else:
@@ -431,6 +366,46 @@ class Offload:
             if ticket is not None:
                 ticket.end()
         self.drain()
+
+    def _goes_on(self, reply: messages.Reply, size: int) -> bool:
+        """Whether a refusal is not the last word about its row: then the next part goes up, or has gone up already."""
+        with self._lock:
+            part, question = self._parts.get(reply.id, (WHOLE, None))
+            follows = FOLLOWS.get((part, reply.reason))
+            if question is None or follows is None:
+                again = reply.reason in ("more-steps", "unknown-steps")  # of a part that went up before: come twice
+            else:
+                self._parts[reply.id] = follows, question
+                again, ticket = True, self._tickets.get(reply.id)
+        if again:
+            self._store.count(f"refused-{reply.reason}")
+        if question is not None and follows is not None:
+            self._send_on(question, follows, ticket, size)
+        return again
+
+    def _send_on(self, question: Question, part: str, ticket: Ticket | None, received: int) -> None:
+        """Another part of a row that a ticket may wait for, asked for by a reply of `received` bytes."""
+        until_s = None if ticket is None else ticket.until_s
+        left_s = None if until_s is None else max(0.0, until_s - self._clock.monotonic())
+        try:
+            request = question.message(part, budget_ms(left_s))
+            taken = self._link.publish(self._topics["features"], request, expiry_s=topics.BY_NAME["features"].expiry_s)
+        except (WireError, LinkError) as error:
+            self._health.say("too-large", str(error))
+            taken = False
+        with self._lock:
+            waits = ticket is not None and self._tickets.get(question.row) is ticket
+            if ticket is not None and waits and taken:
+                ticket.bytes_later += len(request)
+                ticket.bytes_received += received
+            elif not taken:  # the row is asked about again, from the start
+                self._forget(question.row)
+                if waits:
+                    del self._tickets[question.row]
+        if taken and self._budget is not None:
+            self._budget.more(len(request))
+        if ticket is not None and not taken:
+            ticket.end()
 
     def _was_sent(self, row_id: int) -> bool:
         """Whether an answer to the row may be meant for us; the store counts those to rows that are gone."""
@@ -468,14 +443,3 @@ class Offload:
             self._store.count("late")
             for listener in list(self._late):
                 listener(reply.id, answer, size)
-
-
-def _frame_request(row: int, frame: Pixels, budget_ms: int) -> bytes:
-    steps = frame.shape[0] if frame.ndim == 4 else 0
-    height, width, channels = frame.shape[-3:]
-    packed = codec.encode_pixels(frame)
-    return messages.encode(messages.FrameRequest(row, budget_ms, steps, height, width, channels, packed))
-
-
-def _budget_ms(budget_s: float | None) -> int:
-    return 0 if budget_s is None else min(messages.MAX_BUDGET_MS, max(1, round(1000 * budget_s)))

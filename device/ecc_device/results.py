@@ -11,7 +11,7 @@ from ecc_model.numerics import normalized_entropy, softmax
 
 if TYPE_CHECKING:
     from ecc_device.budget import Spending
-    from ecc_device.offload import Forecast
+    from ecc_device.tickets import Forecast
 
 Side = Literal["edge", "cloud"]
 
@@ -62,8 +62,8 @@ class Result:
     score: float  # the filter's; above the threshold a frame is ambiguous
     threshold: float
     row: int | None  # in the device's buffer, None for frames that were not stored
-    bytes_sent: int  # payload of the request
-    bytes_received: int  # payload of the reply
+    bytes_sent: int  # payload of the request, or of both
+    bytes_received: int  # payload of the reply, or of both
     model_no: int
     latency_s: float = field(compare=False)  # measured, so that a replay does not repeat it
     camera: str = ""  # of a device with several
@@ -71,6 +71,7 @@ class Result:
     filter: str = "entropy"  # whose score it is
     budget: Spending | None = None  # what the upload budget allowed this frame; None without a budget
     forecast: Forecast | None = field(default=None, compare=False)  # of the link, measured; None if it was not asked
+    bytes_later: int = 0  # of `bytes_sent`: in a second request, where leading time steps did not do
 
     @property
     def answer(self) -> Answer:
@@ -106,6 +107,7 @@ class Result:
                 "row": self.row,
                 "bytes_sent": self.bytes_sent,
                 "bytes_received": self.bytes_received,
+                "bytes_later": self.bytes_later,
                 "latency_s": self.latency_s,
                 "reason": WHY.get(self.why, self.why),
                 "forecast": None if self.forecast is None else self.forecast.to_record(),

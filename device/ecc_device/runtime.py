@@ -12,14 +12,15 @@ from typing import Any
 
 from ecc_device.budget import Budget
 from ecc_device.clock import Clock
+from ecc_device.early import answer_after, see
 from ecc_device.engines import Engine, make_engine
 from ecc_device.events import Health, check_event
 from ecc_device.evidence import Evidence, Known
-from ecc_device.filters import Filter, filter_threshold, make_filter
+from ecc_device.filters import ENDS_EARLY, Filter, filter_threshold, make_filter
 from ecc_device.frame import Frame
-from ecc_device.offload import Asked, Ticket
-from ecc_device.results import Answer, Result, choose, make_answer
+from ecc_device.results import Answer, Result, choose
 from ecc_device.store import Store
+from ecc_device.tickets import Asked, Ticket
 from ecc_model import bits
 from ecc_model.bits import Spikes
 from ecc_model.errors import DeviceError, LinkError, RowRefused, StoreError, StoreFull
@@ -40,6 +41,7 @@ class _Active:
     no: int
     filter: Filter
     threshold: float
+    early: float | None  # entropy at or below which a frame needs no more steps; None: all of them
 
 
 @dataclass(eq=False)
@@ -57,13 +59,16 @@ class Pending:
 
 
 FrameListener = Callable[[Frame, Spikes, Result], None]
+ShadowListener = Callable[[Answer, Answer], bool]
 
 
 def _activate(model: EdgeModel, no: int, filter_: str, seed: int, engine_name: str | None) -> _Active:
     engine = make_engine(engine_name, model.program)
     known = Known(model, engine)
     made = make_filter(filter_, known, seed)
-    return _Active(model, engine, no, made, filter_threshold(made, known))
+    threshold, early = filter_threshold(made, known), model.manifest.early
+    limit = min(early.limit, threshold) if early is not None and made.name == ENDS_EARLY else None
+    return _Active(model, engine, no, made, threshold, limit)
 
 
 class Runtime:
@@ -92,6 +97,7 @@ class Runtime:
     ) -> None:
         self.budget = budget
         self._active = _activate(model, no, filter_, seed, engine)
+        self._shadow: tuple[_Active, ShadowListener] | None = None
         self._filter, self._seed, self._engine = filter_, seed, engine
         self._store, self._clock, self._health = store, clock, health
         self._deadline_s, self._patience_s = deadline_s, patience_s
@@ -146,8 +152,19 @@ class Runtime:
             listener(event)
 
     def swap(self, model: EdgeModel, no: int) -> None:
-        """Answer with another model from the next frame on."""
-        self._active = _activate(model, no, self._filter, self._seed, self._engine)
+        """Answer with another model from the next frame on; one that answers in the shadow needs no preparation."""
+        shadow, self._shadow = self._shadow, None
+        if shadow is not None and shadow[0].model is model:
+            self._active = shadow[0]
+        else:
+            self._active = _activate(model, no, self._filter, self._seed, self._engine)
+
+    def shadow(self, model: EdgeModel, no: int, listener: ShadowListener) -> None:
+        """Let another exit on the same features answer frames silently, too, until `listener(edge, other)` is false.
+
+        The listener runs on the frame's thread before the next frame is begun; it may swap.
+        """
+        self._shadow = _activate(model, no, self._filter, self._seed, self._engine), listener
 
     def status(self) -> dict[str, Any]:
         """Frames and uploads since the start, model and health."""
@@ -185,10 +202,8 @@ class Runtime:
         started_s = time.monotonic()
         with self._turn:
             active = self._active
-            split = active.engine.head(frame.pixels) if frame.spikes is None else frame.spikes
-            logits = active.engine.exit(split).tolist()
-            edge = make_answer(logits, active.model.labels, active.model.temperature)
-            evidence = Evidence(frame.index, logits, active.model.temperature, edge.probabilities, split)
+            split, logits, temperature, edge = see(active.engine, active.model, frame, active.early)
+            evidence = Evidence(frame.index, logits, temperature, edge.probabilities, split)
             score = active.filter.score(evidence)
             self._counts["frames"] += 1
             result = Result(
@@ -206,7 +221,7 @@ class Runtime:
                 model_no=active.no,
                 latency_s=0.0,
                 camera=frame.camera,
-                steps=active.model.program.steps,
+                steps=len(split),
                 filter=active.filter.name,
                 budget=None if self.budget is None else self.budget.decide(frame.time_s, score, active.threshold),
             )
@@ -218,7 +233,17 @@ class Runtime:
                 self.abandon(pending)
                 raise
             self._order.append(pending)
+            self._answer_in_shadow(split, edge)
         return pending
+
+    def _answer_in_shadow(self, split: Spikes, edge: Answer) -> None:
+        shadow = self._shadow
+        if shadow is None:
+            return
+        other, listener = shadow
+        answer = answer_after(other.model, other.engine.exit(split).tolist(), len(split))
+        if not listener(edge, answer) and self._shadow is shadow:
+            self._shadow = None
 
     def wait(self, pending: Pending) -> None:
         """Wait for the cloud's answer to a frame, to its deadline at most; a replay, until a live worker gives it."""
@@ -235,6 +260,8 @@ class Runtime:
         result, ticket = pending.result, pending.ticket
         if ticket is not None and self._offload is not None:
             self._offload.give_up(ticket)
+            sent = ticket.bytes_sent + ticket.bytes_later
+            result = replace(result, bytes_sent=sent, bytes_later=ticket.bytes_later)
             if ticket.answer is not None:
                 result = _with_cloud(result, ticket.answer, ticket.bytes_received)
             else:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ecc_device.frame import Source
+from ecc_device.learning.history import STATES
 from ecc_device.player import Tally
 from ecc_device.results import Result
 
@@ -57,6 +58,36 @@ def print_replay(summary: dict[str, Any]) -> None:
             table.add_row(name.replace("_ms", "").replace("_", " "), _percentiles(summary[name]))
     table.add_row("model", str(summary["model_no"]))
     Console().print(table)
+
+
+def verdict(decision: dict[str, Any]) -> str:
+    """What an update's decision means for the model that answers."""
+    if not decision["accepted"]:
+        return "the model stays"
+    if decision["shadow"]:
+        return f"model {decision['no']} takes over after {decision['shadow']} frames in the shadow"
+    return f"model {decision['no']} is active"
+
+
+def print_updates(updates: list[dict[str, Any]]) -> None:
+    """Every update on a line: how it ended, and what it made of the known classes and of held-out rows."""
+    table = Table(box=None)
+    for name in ("model", "from", "is", "learner", "rows", "new classes", "known lose", "held out"):
+        table.add_column(name, overflow="fold")
+    for update in updates:
+        figures = update["figures"]
+        told = ["", "", "", "", ""]
+        if "learner" in figures:
+            before, after = figures["held_agreement_before"], figures["held_agreement_after"]
+            told = [
+                figures["learner"],
+                str(figures["rows"]),
+                ", ".join(figures["new_classes"]) or "none",
+                f"{figures['known_loss_points']:.1f} points",
+                f"{before:.0%} -> {after:.0%}",
+            ]
+        table.add_row(str(update["no"]), str(update["parent"]), STATES[update["state"]], *told)
+    Console().print(table if updates else "no update was made yet")
 
 
 def print_facts(facts: dict[str, Any]) -> None:

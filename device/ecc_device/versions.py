@@ -5,8 +5,9 @@
         v          v         v
      rejected   rejected  rolled-back
 
-Each arrow is one transaction, so a device that dies anywhere starts again with one active model: the old one until
-`confirm` has returned, the new one after.
+A candidate that the gate accepted stays one during its shadow run; a trial is the moment of the swap. Each arrow is one
+transaction, so a device that dies anywhere starts again with one active model: the old one until `confirm` has
+returned, the new one after.
 """
 
 from __future__ import annotations
@@ -70,11 +71,17 @@ class VersionTable:
             _require_state(db, no, "candidate")
             _set_state(db, no, "trial")
 
-    def confirm(self, no: int, learnt_row_ids: Iterable[int] = ()) -> None:
+    def note(self, no: int, figures: Mapping[str, object]) -> None:
+        """Replace what is known of a candidate."""
+        with self._database.write() as db:
+            _require_state(db, no, "candidate")
+            _set_figures(db, no, figures)
+
+    def confirm(self, no: int, learnt_row_ids: Iterable[int] = (), figures: Mapping[str, object] | None = None) -> None:
         """Make trial `no` the active version, the active one a previous one, and its rows learnt: all or nothing.
 
-        Ids of rows that are gone or never answered are passed over. `DeviceError` when `no` was learnt from a
-        version that is not active any more.
+        Ids of rows that are gone or never answered are passed over. figures: replace the candidate's, where given.
+        `DeviceError` when `no` was learnt from a version that is not active any more.
         """
         with self._database.write() as db:
             _require_state(db, no, "trial")
@@ -83,6 +90,8 @@ class VersionTable:
                 _require_state(db, parent, "active")
             db.execute("UPDATE versions SET state = 'previous' WHERE state = 'active'")
             _set_state(db, no, "active")
+            if figures is not None:
+                _set_figures(db, no, figures)
             db.executemany(
                 "UPDATE rows SET state = 'learnt', version_no = ? WHERE id = ? AND state != 'waiting'",
                 ((no, row_id) for row_id in learnt_row_ids),
@@ -92,7 +101,7 @@ class VersionTable:
         """Turn a candidate or a trial down, with the figures that say why."""
         with self._database.write() as db:
             _require_state(db, no, "candidate", "trial")
-            db.execute("UPDATE versions SET figures = ? WHERE no = ?", (_to_json(figures), no))
+            _set_figures(db, no, figures)
             _set_state(db, no, "rejected")
 
     def rollback(self) -> Version:
@@ -134,6 +143,10 @@ def _require_state(db: sqlite3.Connection, no: int, *allowed: str) -> None:
 
 def _set_state(db: sqlite3.Connection, no: int, state: str) -> None:
     db.execute("UPDATE versions SET state = ? WHERE no = ?", (state, no))
+
+
+def _set_figures(db: sqlite3.Connection, no: int, figures: Mapping[str, object]) -> None:
+    db.execute("UPDATE versions SET figures = ? WHERE no = ?", (_to_json(figures), no))
 
 
 def _to_json(figures: Mapping[str, object]) -> str:

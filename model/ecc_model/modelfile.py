@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import mmap
 import os
 import shutil
 import struct
@@ -32,24 +33,50 @@ from ecc_model.program import MAX_CLASSES, Program, from_records, to_records
 from ecc_model.rates import RateTable
 from ecc_model.statistics import Statistics, StatisticsInfo
 
-FORMAT = 3  # what is read; a file says the oldest format that can hold its program (`Program.format`)
+FORMAT = 4  # what is read; a file says the oldest format that can hold its program (`Program.format`)
 MAX_RECORD_BYTES = 512 << 20
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_LABEL_CHARACTERS = 64
 OPTIONAL = ("rates", "statistics")  # records that a file need not have
 _STAMP = (1980, 1, 1, 0, 0, 0)  # the same content gives the same bytes
+_HEADER_BYTES, _NAME_LENGTH_AT = 30, 26  # of a ZIP's entry; the length of its extra field follows that of its name
+
+
+class LeadingInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker answers a code by its first `steps` time steps where the best class leads by `margin` at least.
+
+    temperature: divides the logits of such an answer, on top of the model's own. more: share of validation frames that
+    needed the later steps, too.
+    """
+
+    steps: int
+    margin: float
+    temperature: float
+    more: float
 
 
 class EncoderInfo(msgspec.Struct, frozen=True):
     """One bottleneck encoder: its name, what its spikes are called on the wire, and their shape (T, C, H, W).
 
     rates: the kind of its rate table, whose tensors are in the record "rates" under the encoder's name; "" for none.
+    leading: in a worker's file, how its leading time steps are answered alone; None: they are not.
     """
 
     name: str
     features_id: str
     shape: list[int]
     rates: str = ""
+    leading: LeadingInfo | None = None
+
+
+class EarlyInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer stands after fewer than T time steps where its normalized entropy is at or below `limit` then.
+
+    temperatures: T - 1 of them, for the logits after 1, 2, ... steps.
+    """
+
+    temperatures: list[float]
+    limit: float
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +87,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     labels: list[str]
     temperature: float  # divides the logits before softmax
     threshold: float = 1.0  # edge: normalized entropy above it is ambiguous
+    early: EarlyInfo | None = None  # edge: None: every frame takes all steps
     encoders: list[EncoderInfo]  # edge: what it sends; cloud: what it reads
     frame: list[int]  # steps, channels, height, width
     network: dict[str, Any]  # how to rebuild the torch modules (ecc_model.nets)
@@ -241,6 +269,8 @@ def read_edge(path: Path | str) -> EdgeModel:
         raise ModelCorrupt(path, f"its program needs format {program.format}, its manifest says {manifest.format}")
     if program.classes != len(manifest.labels):
         raise ModelCorrupt(path, f"{program.classes} logits for {len(manifest.labels)} labels")
+    if manifest.early is not None:
+        _check_early(path, manifest.early, program.steps)
     if [e.features_id for e in manifest.encoders] != [program.features_id]:
         raise ModelCorrupt(path, "its features_id is not that of its head and encoder")
     encoder = manifest.encoders[0]
@@ -267,19 +297,21 @@ def _read(path: Path, kind: str, wanted: tuple[str, ...]) -> tuple[Manifest, dic
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256") if hasattr(hashlib, "file_digest") else _sha256(stream)
             with zipfile.ZipFile(stream) as archive:
+                mapped = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
                 names = archive.namelist()
                 root = names[0].partition("/")[0] if names else ""
                 if f"{root}/extra/manifest.json" not in names:
                     if f"{root}/data.pkl" in names:
                         raise ProgramMissing(path)
                     raise ModelCorrupt(path, "no manifest inside")
-                text = _record(archive, f"{root}/extra/manifest.json", MAX_MANIFEST_BYTES)
+                text = archive.read(_entry(archive, f"{root}/extra/manifest.json", MAX_MANIFEST_BYTES))
                 manifest = _manifest(path, text, kind)
                 records = {}
                 for name in wanted:
                     if name in OPTIONAL and f"{name}.safetensors" not in manifest.records:
                         continue
-                    blob = _record(archive, f"{root}/extra/{name}.safetensors", MAX_RECORD_BYTES)
+                    entry = _entry(archive, f"{root}/extra/{name}.safetensors", MAX_RECORD_BYTES)
+                    blob = _mapped(archive, mapped, entry)
                     if hashlib.sha256(blob).hexdigest() != manifest.records.get(f"{name}.safetensors"):
                         raise ModelCorrupt(path, f"record '{name}' has another hash than the manifest says")
                     records[name] = _tensors(path, blob)
@@ -301,14 +333,25 @@ def _sha256(stream: Any) -> Any:
     return digest
 
 
-def _record(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
+def _entry(archive: zipfile.ZipFile, name: str, limit: int) -> zipfile.ZipInfo:
     info = archive.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED or info.file_size > limit or info.compress_size != info.file_size:
         raise zipfile.BadZipFile(f"record {name} is compressed or above {limit} bytes")
-    return archive.read(info)
+    return info
 
 
-def _tensors(path: Path, blob: bytes) -> dict[str, NDArray[Any]]:
+def _mapped(archive: zipfile.ZipFile, mapped: memoryview, entry: zipfile.ZipInfo) -> memoryview:
+    """Where an entry lies in the mapped file: in memory once it is touched, and the system may drop it again."""
+    with archive.open(entry):  # compares the entry's own header with the directory
+        pass
+    name_bytes, extra_bytes = struct.unpack_from("<HH", mapped, entry.header_offset + _NAME_LENGTH_AT)
+    start = entry.header_offset + _HEADER_BYTES + name_bytes + extra_bytes
+    if start + entry.file_size > len(mapped):
+        raise zipfile.BadZipFile(f"record {entry.filename} is cut off")
+    return mapped[start : start + entry.file_size]
+
+
+def _tensors(path: Path, blob: memoryview) -> dict[str, NDArray[Any]]:
     try:
         return safetensors.load(blob)
     except ModelError as exc:
@@ -333,6 +376,13 @@ def _manifest(path: Path, text: bytes, kind: str) -> Manifest:
     if not (0.0 < manifest.temperature < 1e6 and 0.0 <= manifest.threshold <= 1.0):
         raise ModelCorrupt(path, f"temperature {manifest.temperature}, threshold {manifest.threshold}")
     return manifest
+
+
+def _check_early(path: Path, early: EarlyInfo, steps: int) -> None:
+    if len(early.temperatures) != steps - 1 or not all(0.0 < t < 1e6 for t in early.temperatures):
+        raise ModelCorrupt(path, f"temperatures {early.temperatures[:16]} for the steps before the last of {steps}")
+    if not 0.0 <= early.limit <= 1.0:
+        raise ModelCorrupt(path, f"frames end early at an entropy of {early.limit}")
 
 
 def _tables(path: Path, manifest: Manifest, tensors: Mapping[str, NDArray[Any]]) -> dict[str, RateTable]:

@@ -81,6 +81,14 @@ def softmax(logits: Sequence[float], temperature: float = 1.0) -> list[float]:
     return [w / total for w in weights]
 
 
+def margin(probabilities: Sequence[float]) -> float:
+    """By how much the most probable of two or more classes leads the next one, 0 to 1; 1 for a single class."""
+    if len(probabilities) < 2:
+        return 1.0
+    second, first = sorted(probabilities)[-2:]
+    return first - second
+
+
 def normalized_entropy(probabilities: Sequence[float]) -> float:
     """`NE = - sum_i p_i log p_i / log N`, in [0, 1] (ECC-SNN, eq. 11); 0 for a single class."""
     if len(probabilities) < 2:

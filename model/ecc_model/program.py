@@ -1,7 +1,7 @@
 """The integer program: what a device runs instead of a float network.
 
 A program is three lists of layers: the head (frame to split point), the encoder (split point to the code that
-travels) and the exit (split point to logits); a second exit may add its logits to those of the first. All weights,
+travels) and the exit (split point to logits); a second exit may join its logits to those of the first. All weights,
 sums and membranes are integers, so that every engine on every processor emits the same bits; `ecc_model.reference`
 defines their meaning.
 """
@@ -77,7 +77,9 @@ class Program:
     encoder: tuple[Layer, ...]
     exit: tuple[AnyLayer, ...]
     second: tuple[AnyLayer, ...] = ()
-    """Another exit, or none: the logits are the float32 sum of both exits' logits, each rounded before."""
+    """Another exit, or none; `ecc_model.reference.join` says what both make together."""
+    known: int = 0
+    """0: the second exit's logits are added. Else the first exit has so many, and decides among these classes."""
 
     def __post_init__(self) -> None:
         spec = self.input
@@ -91,12 +93,18 @@ class Program:
             check_section(name, layers, split, 1)
             if not layers or not isinstance(layers[-1], Terminal):
                 raise CompileError("the exit ends with a readout or a probe")
-            if len(layers[-1].weight) != self.classes:
-                raise CompileError("the second exit has another number of classes than the first")
+        self._check_classes()
         if not (self.head and self.encoder and len(split) == 4 and len(self.code_shape) == 4):
             raise CompileError("head and encoder end with feature maps")
         if all(isinstance(layer, Pool) for layer in self.head):
             raise CompileError("the head has no layer with neurons: its pixels would not become spikes")
+
+    def _check_classes(self) -> None:
+        counts = [len(cast(Terminal, layers[-1]).weight) for layers in self.exits.values()]
+        if self.known and (len(counts) == 1 or self.known != counts[0] or self.known >= counts[1]):
+            raise CompileError(f"the first exit decides among {self.known} classes, the exits have {counts}")
+        if not self.known and len(set(counts)) > 1:
+            raise CompileError("the second exit has another number of classes than the first")
 
     @property
     def steps(self) -> int:
@@ -106,7 +114,8 @@ class Program:
     @property
     def classes(self) -> int:
         """Number of logits N."""
-        return int(self.readout.weight.shape[0])
+        last = self.second[-1] if self.known else self.exit[-1]
+        return len(cast(Terminal, last).weight)
 
     @property
     def readout(self) -> Terminal:
@@ -139,7 +148,7 @@ class Program:
         """The oldest format of model files that can hold this program."""
         spec, _ = to_records(self)
         if self.second:
-            return 3
+            return 4 if self.known else 3
         return max(records.oldest_format(spec[section]) for section in SECTIONS)
 
     @cached_property
@@ -163,6 +172,8 @@ def to_records(program: Program) -> tuple[dict[str, Any], Tensors]:
     for section in (*SECTIONS, *(["second"] if program.second else [])):
         spec[section], found = records.describe(section, getattr(program, section))
         tensors |= found
+    if program.known:
+        spec["known"] = program.known
     return spec, tensors
 
 
@@ -181,4 +192,7 @@ def from_records(spec: dict[str, Any], tensors: Tensors) -> Program:
     if remaining:
         names = ", ".join(repr(name[:60]) for name in sorted(remaining)[:3])
         raise CompileError(f"tensors that no layer uses: {names}")
-    return Program(FrameSpec(*frame), **sections)
+    known = spec.get("known", 0)
+    if type(known) is not int or not 0 <= known < MAX_CLASSES:
+        raise CompileError(f"the program's first exit decides among {known!r:.20} classes")
+    return Program(FrameSpec(*frame), **sections, known=known)

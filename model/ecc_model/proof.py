@@ -30,7 +30,7 @@ from ecc_model.layers import (
 INT32_MAX = 2**31 - 1
 PIXEL_MAX = 255
 MAX_CLASSES = 4096
-LOGIT_MAX = float(np.finfo(np.float32).max) / 2  # two exits are added
+LOGIT_MAX = float(np.finfo(np.float32).max) / 4  # two exits are joined by sums of at most three logits
 EXITS = ("exit", "second", "statistics")  # sections that may end with a classifier
 
 

@@ -92,13 +92,25 @@ def count(spikes: Integers | Spikes, grid: int) -> Integers:
 
 
 def logits(program: Program, values: Integers | Spikes) -> NDArray[np.float32]:
-    """Logits (N,) of spikes at the split point: sums times scale, rounded once, then the second exit's added."""
-    total: NDArray[np.float32] | None = None
-    for layers in program.exits.values():
-        scale = cast(Terminal, layers[-1]).scale
-        part = run(layers, values)[0].astype(np.float32) * scale
-        total = part if total is None else total + part
-    return cast(NDArray[np.float32], total)
+    """Logits (N,) of spikes at the split point: of each exit sums times scale, rounded once; then joined."""
+    exits = [(layers, cast(Terminal, layers[-1]).scale) for layers in program.exits.values()]
+    return join([run(layers, values)[0].astype(np.float32) * scale for layers, scale in exits], program.known)
+
+
+def join(parts: Sequence[NDArray[np.float32]], known: int) -> NDArray[np.float32]:
+    """The logits (..., N) of one or two exits; every operation rounds once.
+
+    known 0: their sum. Else the first exit, (..., known), decides among the known classes, and the second, (..., N),
+    whether it is one of them: a new class has the first exit's largest logit, and as much more as its logit in the
+    second exit is above the largest of a known class there.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    first, second = parts
+    if not known:
+        return first + second
+    lead = second[..., known:] - second[..., :known].max(axis=-1, keepdims=True)
+    return np.concatenate([first, first.max(axis=-1, keepdims=True) + lead], axis=-1)
 
 
 def _blocks(values: Integers, n: int) -> Integers:

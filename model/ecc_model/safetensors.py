@@ -58,8 +58,11 @@ def dump(tensors: Mapping[str, NDArray[Any]]) -> bytes:
     return b"".join([struct.pack("<Q", len(text)), text, *chunks])
 
 
-def load(data: bytes) -> dict[str, NDArray[Any]]:
-    """Read-only arrays over `data` (no copy). `ModelError` for anything that `dump` would not have written."""
+def load(data: bytes | memoryview) -> dict[str, NDArray[Any]]:
+    """Read-only arrays over `data`, copied only where they lie askew in it.
+
+    `ModelError` for anything that `dump` would not have written.
+    """
     if len(data) < 8:
         raise ModelError("tensors are cut off")
     (length,) = struct.unpack_from("<Q", data)
@@ -78,10 +81,17 @@ def load(data: bytes) -> dict[str, NDArray[Any]]:
         start, end = _check(name, entry, end)
         if end > len(body):
             raise ModelError(f"tensor {name[:60]!r} lies outside of the data")
-        tensors[name] = np.frombuffer(body[start:end], dtype=_DTYPES[entry.dtype]).reshape(entry.shape)
+        tensor = np.frombuffer(body[start:end], dtype=_DTYPES[entry.dtype]).reshape(entry.shape)
+        tensors[name] = tensor if tensor.flags.aligned else _aligned(tensor)
     if end != len(body):
         raise ModelError(f"{len(body) - end} bytes that belong to no tensor")
     return tensors
+
+
+def _aligned(tensor: NDArray[Any]) -> NDArray[Any]:
+    copied = tensor.copy()
+    copied.flags.writeable = False
+    return copied
 
 
 def _check(name: str, entry: _Entry, previous_end: int) -> tuple[int, int]:

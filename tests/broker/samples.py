@@ -7,11 +7,13 @@ import numpy as np
 from ecc_broker.codec import encode_logits, encode_pixels, encode_spikes
 from ecc_broker.messages import (
     BAD_REQUEST,
+    MORE_STEPS,
     Command,
     Event,
     FeaturesRequest,
     FrameRequest,
     Labels,
+    Leading,
     Reply,
     Status,
     WireMessage,
@@ -28,9 +30,13 @@ ID4 = bytes.fromhex("a1b2c3d4")
 # name of the golden file -> message whose bytes every version must produce
 MESSAGES: dict[str, WireMessage] = {
     "features-raw": FeaturesRequest(65535, ID4, 2, 200, encode_spikes(SPIKES)),
+    "features-leading": FeaturesRequest(65535, ID4, 1, 200, encode_spikes(SPIKES[:1])),
+    "features-rest": FeaturesRequest(65535, ID4, 1, 150, encode_spikes(SPIKES, known=1), 1),
     "frame-raw": FrameRequest(1, 0, 0, 4, 5, 3, encode_pixels(PIXELS)),
     "reply-logits": Reply(65535, ID4, encode_logits(LOGITS)),
     "reply-refusal": Reply(0, bytes(4), b"", BAD_REQUEST, "no codec byte"),
+    "reply-more-steps": Reply(65535, ID4, b"", MORE_STEPS),
+    "labels-leading": Labels(ID4, ("0", "1"), (ID4, bytes(4)), (Leading(1, 30), Leading(0, 0))),
     "labels": Labels(ID4, ("0", "sechs", "κλάση"), (ID4, bytes(4))),
     "status": Status("online", ID4, 3, "0.1.0"),
     "command": Command("charging"),

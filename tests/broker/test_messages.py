@@ -12,8 +12,10 @@ from ecc_broker.messages import (
     BAD_REQUEST,
     BUSY,
     EXPIRED,
+    MORE_STEPS,
     REFUSALS,
     UNKNOWN_FEATURES,
+    UNKNOWN_STEPS,
     Command,
     Event,
     FeaturesRequest,
@@ -71,8 +73,7 @@ def test_golden_samples_hold_what_they_say() -> None:
 @pytest.mark.parametrize("name", EVERY)
 def test_fields_that_only_newer_programs_know_are_ignored(name: str) -> None:
     message = EVERY[name]
-    fields = msgspec.msgpack.decode(encode(message))
-    newer = msgspec.msgpack.encode([*fields, {"unit": "mJ"}, [1, [2, [3]]], None])
+    newer = msgspec.msgpack.encode([*msgspec.structs.astuple(message), {"unit": "mJ"}, [1, [2, [3]]], None])
     assert decode(type(message), newer) == message
 
 
@@ -81,13 +82,30 @@ def test_reply_of_an_older_worker_without_refusal_fields_is_an_answer() -> None:
     assert decode(Reply, older) == Reply(5, ID4, LOGITS.tobytes(), 0, "")
 
 
+def test_messages_of_programs_that_know_no_leading_steps_are_read_and_sent_as_ever() -> None:
+    older = msgspec.msgpack.encode([5, ID4, 2, 200, b"\0ab"])
+    assert decode(FeaturesRequest, older) == FeaturesRequest(5, ID4, 2, 200, b"\0ab", 0)
+    assert encode(FeaturesRequest(5, ID4, 2, 200, b"\0ab")) == older
+    labels = msgspec.msgpack.encode([ID4, ["x"], [ID4]])
+    assert decode(Labels, labels) == Labels(ID4, ("x",), (ID4,), ())
+    assert encode(Labels(ID4, ("x",), (ID4,))) == labels
+
+
+def test_the_rest_of_a_code_takes_one_byte_more() -> None:
+    whole, rest = FeaturesRequest(5, ID4, 2, 200, b"\0ab"), FeaturesRequest(5, ID4, 2, 200, b"\0ab", 1)
+    assert len(encode(rest)) == len(encode(whole)) + 1
+    assert decode(FeaturesRequest, encode(rest)) == rest
+
+
 def test_refusals_have_names_and_unknown_ones_a_number() -> None:
-    assert (UNKNOWN_FEATURES, BAD_REQUEST, BUSY, EXPIRED) == (1, 2, 3, 4)
+    assert (UNKNOWN_FEATURES, BAD_REQUEST, BUSY, EXPIRED, MORE_STEPS, UNKNOWN_STEPS) == (1, 2, 3, 4, 5, 6)
     assert [Reply(1, ID4, b"", number).reason for number in REFUSALS] == [
         "unknown-features",
         "bad-request",
         "busy",
         "expired",
+        "more-steps",
+        "unknown-steps",
     ]
     assert decode(Reply, encode(Reply(1, ID4, b"", 9))).reason == "refusal-9"
     assert Reply(1, ID4, LOGITS.tobytes()).reason == ""
@@ -113,6 +131,9 @@ INF = np.float32("inf").tobytes()
         (FeaturesRequest, [1, ID4, 2, 600_001, b"ab"], "Expected `int` <= 600000 - at `$[3]`"),
         (FeaturesRequest, [1, ID4, 2, 200, b"a"], "Expected `bytes` of length >= 2 - at `$[4]`"),
         (FeaturesRequest, [1, ID4, 2, 200], "Expected `array` of at least length 5, got 4"),
+        (FeaturesRequest, [1, ID4, 2, 200, b"ab", 16], "Expected `int` <= 15 - at `$[5]`"),
+        (FeaturesRequest, [1, ID4, 2, 200, b"ab", -1], "Expected `int` >= 0 - at `$[5]`"),
+        (FeaturesRequest, [1, ID4, 2, 200, b"ab", 15], "2 steps of spikes behind 15; at most 16 are allowed in all"),
         (FrameRequest, [1, 0, 17, 4, 4, 3, b"ab"], "Expected `int` <= 16 - at `$[2]`"),
         (FrameRequest, [1, 0, 0, 0, 4, 3, b"ab"], "Expected `int` >= 1 - at `$[3]`"),
         (FrameRequest, [1, 0, 0, 4, 4097, 3, b"ab"], "Expected `int` <= 4096 - at `$[4]`"),
@@ -136,6 +157,10 @@ INF = np.float32("inf").tobytes()
         (Labels, [ID4, ["a\nb"], []], "text with characters that cannot be printed: 'a\\nb'"),
         (Labels, [ID4, ["x"], [b"abc"]], "Expected `bytes` of length >= 4 - at `$[2][0]`"),
         (Labels, [ID4, ["x"], [ID4] * 65], "Expected `array` of length <= 64 - at `$[2]`"),
+        (Labels, [ID4, ["x"], [ID4] * 2, [[1, 30]]], "leading steps of 1 features where 2 are read"),
+        (Labels, [ID4, ["x"], [ID4], [[16, 30]]], "Expected `int` <= 15 - at `$[3][0][0]`"),
+        (Labels, [ID4, ["x"], [ID4], [[1, 101]]], "Expected `int` <= 100 - at `$[3][0][1]`"),
+        (Labels, [ID4, ["x"], [ID4], [[1]]], "Expected `array` of at least length 2, got 1"),
         (Status, ["asleep", ID4, 0, "0.1.0"], "Invalid enum value 'asleep' - at `$[0]`"),
         (Status, ["online", ID4, -1, "0.1.0"], "Expected `int` >= 0 - at `$[2]`"),
         (Status, ["online", ID4, 0, ""], "Expected `str` of length >= 1 - at `$[3]`"),
@@ -183,6 +208,6 @@ def _opened(message: WireMessage) -> tuple[object, ...]:
     """The fields of a request, its spikes or pixels as plain bytes."""
     fields = msgspec.structs.astuple(message)
     if isinstance(message, FeaturesRequest):
-        return (*fields[:-1], decode_spikes(message.spikes, SPARSE_SPIKES.shape).tobytes())
+        return (*fields[:4], decode_spikes(message.spikes, SPARSE_SPIKES.shape).tobytes())
     assert isinstance(message, FrameRequest)
     return (*fields[:-1], decode_pixels(message.pixels, message.shape).tobytes())

@@ -38,7 +38,9 @@ def read(kind: type[WireMessage], payload: bytes) -> WireMessage | None:
         message = decode(kind, payload)
         assert encode(message)
         if isinstance(message, FeaturesRequest):
-            decode_spikes(message.spikes, SPIKES.shape if len(message.spikes) == 17 else SPARSE_SPIKES.shape)
+            known = SPIKES[: message.known] if message.known else None
+            part = (message.known + message.steps, *SPIKES.shape[1:])
+            decode_spikes(message.spikes, part if len(message.spikes) <= 17 else SPARSE_SPIKES.shape, known=known)
         if isinstance(message, FrameRequest):
             decode_pixels(message.pixels, message.shape)
         if isinstance(message, Reply) and not message.refusal:

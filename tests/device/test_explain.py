@@ -9,8 +9,8 @@ import pytest
 
 from ecc_device.budget import Spending
 from ecc_device.explain import Explanation
-from ecc_device.offload import Forecast
 from ecc_device.results import WHY, Answer, Result, make_answer
+from ecc_device.tickets import Forecast
 
 EDGE = make_answer([1.0, 2.0, 0.5], ("a", "b", "c"), 1.0)
 CLOUD = make_answer([0.0, 0.0, 0.0, 8.0], ("a", "b", "c", "d"), 1.0)
@@ -73,6 +73,7 @@ def test_what_does_not_apply_is_left_out() -> None:
         ({"forecast": Forecast(4, 4, None)}, "link    of the last 4 questions 4 had none in time"),
         ({"edge": Answer("", (), (), 1.0), "stands": "edge"}, "frame   17, camera front: no label (edge)"),
         ({"edge": Answer("", (), (), 1.0)}, "edge    no answer"),
+        ({"bytes_sent": 52, "bytes_later": 23}, "cost    52 bytes up (23 of them in a second request), 48 down"),
     ],
 )
 def test_the_text_in_other_cases(change: dict[str, object], line: str) -> None:
@@ -90,6 +91,7 @@ def test_the_facts_are_json_and_give_the_text_again() -> None:
         "row": 9,
         "bytes_sent": 29,
         "bytes_received": 48,
+        "bytes_later": 0,
         "latency_s": 0.0132,
         "reason": WHY["cloud answered"],
         "forecast": {"asked": 20, "late": 3, "answer_s": 0.012},

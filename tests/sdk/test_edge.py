@@ -21,11 +21,11 @@ from ecc_device.clock import SystemClock
 from ecc_device.device import Device, DeviceConfig
 from ecc_device.frame import Frame
 from ecc_device.models import open_active
-from ecc_device.offload import Ticket
 from ecc_device.results import choose
 from ecc_device.runtime import Pending
 from ecc_device.statefolder import default_state
 from ecc_device.store import Store
+from ecc_device.tickets import Ticket
 from ecc_model.errors import DeviceError, FrameError, ModelNotFound, StoreLocked
 from ecc_snn import Edge, Result
 from ecc_snn.cameras import CameraCounts
@@ -455,8 +455,13 @@ def test_charging_leads_to_a_decision_in_the_status(tmp_path: Path) -> None:
         edge._device.updates.wait(120)
         status = edge.status()
         assert status["update"]["last"]["accepted"], status["update"]["last"]["reason"]
-        assert (status["update"]["running"], status["model_no"]) == (False, 2)
-        assert status["labels"] == list(DIGITS)
+        assert (status["update"]["running"], status["model_no"]) == (False, 1)
+        assert status["update"]["shadow"] == {"no": 2, "seen": 0, "frames": 100}
+        for pixels in frames(100):
+            assert edge.classify(pixels).model_no == 1
+        status = edge.status()
+        assert (status["update"]["shadow"], status["update"]["last"]["accepted"]) == (None, True)
+        assert (status["model_no"], status["labels"]) == (2, list(DIGITS))
         assert edge.classify(frames(1)[0]).model_no == 2
 
 

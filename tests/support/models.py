@@ -12,7 +12,7 @@ from ecc_device.learning.lesson import count_rows
 from ecc_model import bits
 from ecc_model.frames import Pixels
 from ecc_model.layers import Tap
-from ecc_model.modelfile import EncoderInfo, GuardSet
+from ecc_model.modelfile import EarlyInfo, EncoderInfo, GuardSet, LeadingInfo
 from ecc_model.nets.ann import AnnConfig
 from ecc_model.nets.checkpoint import ENCODER_NAME, save_cloud, save_edge
 from ecc_model.nets.cloud import CloudConfig, CloudNet
@@ -108,12 +108,14 @@ def write_tiny_models(
     learnable: bool = False,
     statistics: bool | None = None,
     rates: str = "",
+    leading: LeadingInfo | None = None,
+    early: EarlyInfo | None = None,
 ) -> TinyModels:
     """`vgg9.pt` and `cloud.pt` in `folder`. threshold 0 sends everything up, 1 nothing.
 
     learnable: the exit knows the patterns of `class_rows`, and the guard set is large enough for the gate.
     statistics: of these patterns in the file; default: as `learnable`. rates: the kind of the rate table in both files;
-    "" for none.
+    "" for none. leading: how the worker answers leading steps; its decoder fires then.
     """
     net = lively_network(config, seed)
     program = compile_network(net)
@@ -135,6 +137,7 @@ def write_tiny_models(
         provenance={"made-by": "tests"},
         rates=table,
         statistics=class_statistics(program) if (learnable if statistics is None else statistics) else None,
+        early=early,
     )
     torch.manual_seed(seed + 1)
     cloud_net = CloudNet(
@@ -150,13 +153,15 @@ def write_tiny_models(
         ),
         Lif,
     ).eval()
+    if leading is not None:
+        torch.nn.init.constant_(cloud_net.decoder.norm.weight, 8.0)  # that it fires, so that steps are told apart
     frame = program.input
     save_cloud(
         cloud,
         cloud_net,
         labels=DIGITS,
         temperature=1.0,
-        encoders=[EncoderInfo(ENCODER_NAME, program.features_id, list(program.code_shape))],
+        encoders=[EncoderInfo(ENCODER_NAME, program.features_id, list(program.code_shape), leading=leading)],
         frame=[frame.steps, frame.channels, frame.height, frame.width],
         provenance={"made-by": "tests"},
         rates={} if table is None else {ENCODER_NAME: table},

@@ -13,7 +13,7 @@ import numpy as np
 from ecc_broker import codec, topics
 from ecc_broker.link import Link, Message
 from ecc_broker.memory import MemoryBroker, MemoryLink
-from ecc_broker.messages import REFUSALS, FeaturesRequest, FrameRequest, Labels, Reply, decode, encode
+from ecc_broker.messages import REFUSALS, FeaturesRequest, FrameRequest, Labels, Leading, Reply, decode, encode
 from ecc_device.clock import Clock
 from ecc_device.device import Device, DeviceConfig
 from ecc_device.frame import Frame
@@ -62,6 +62,7 @@ class ScriptedWorker:
         self.script = script
         self.received: list[Request] = []
         self.features = tuple(features)
+        self.leading: tuple[Leading, ...] = ()
         self.link = link
         self._changed = threading.Condition()
         self._ready, self._pause = threading.Event(), threading.Event()
@@ -83,7 +84,8 @@ class ScriptedWorker:
     def announce(self, features: Sequence[bytes] | None = None, names: Sequence[str] = DIGITS) -> None:
         """Say what is read and how answers are labelled."""
         self.features = self.features if features is None else tuple(features)
-        self.publish("labels", encode(Labels(labels_id(names), tuple(names), self.features)), device=None, retain=True)
+        labels = Labels(labels_id(names), tuple(names), self.features, self.leading)
+        self.publish("labels", encode(labels), device=None, retain=True)
 
     def reply(self, *replies: Reply | bytes) -> None:
         """Send replies that no script decided."""

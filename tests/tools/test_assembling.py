@@ -2,16 +2,21 @@
 
 import json
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
+from ecc_cloud.model import CloudModel
 from ecc_model.modelfile import read_edge
 from ecc_model.nets.checkpoint import load_cloud
 from ecc_model.nets.neuron import Lif
+from ecc_model.rates import plain_id
+from ecc_tools import leading_fitting
 from ecc_tools.assembling import BottleneckConfig, assemble
-from ecc_tools.bottleneck import features_logits
+from ecc_tools.bottleneck import encode, features_logits
 from ecc_tools.data.parts import DataSet
+from ecc_tools.leading_fitting import MOST_LOST, PartBytes, margins, part_bytes
 from ecc_tools.runs import NetworkConfig, RunError
 from ecc_tools.training import Plan
 from support.patterns import NAMES, forbidden, patterns
@@ -82,6 +87,36 @@ def test_torch_opens_both_files_with_weights_only(made):
     for name in ("vgg9.pt", "cloud.pt"):
         state = torch.load(folder / name, weights_only=True)
         assert all(isinstance(value, torch.Tensor) for value in state.values())
+
+
+def test_a_progressive_pair_answers_leading_steps_as_fitted(runs, monkeypatch):
+    """Two requests are never shorter than one with codes this small: the bytes are as if nothing were around them."""
+
+    def bare(*args):
+        return PartBytes(*(sizes - around for sizes, around in zip(part_bytes(*args), (18, 19, 15), strict=True)))
+
+    monkeypatch.setattr(leading_fitting, "part_bytes", bare)
+    config = msgspec.structs.replace(CONFIG, progressive=True)
+    accuracy = assemble(runs / "edge", runs / "teacher", data(), config, runs / "steps", half=True, stage=silent)
+    edge, worker = read_edge(runs / "steps" / "vgg9.pt"), CloudModel(runs / "steps" / "cloud.pt")
+    leading = worker.encoders[plain_id(edge.program.features_id)].leading
+    assert leading is not None
+    assert (leading.steps, 100 * leading.more) == (accuracy["leading_steps"], accuracy["more"])
+    _, choose = data().training()
+    codes = encode(edge.program, choose.frames)
+    alone, full = (np.stack([worker.features([code[:steps]])[0] for code in codes]) for steps in (1, 2))
+    needs_more = margins(alone / np.float32(leading.temperature)) < leading.margin
+    assert needs_more.mean() == pytest.approx(leading.more, abs=0.02)  # sums of other batches round otherwise
+    right = np.where(needs_more, full.argmax(1), alone.argmax(1)) == choose.labels
+    assert right.mean() >= (full.argmax(1) == choose.labels).mean() - MOST_LOST - 0.003
+
+
+def test_one_time_step_cannot_be_progressive(runs):
+    network, plan = NetworkConfig(kind="vgg9", width=0.1, steps=1), Plan(epochs=1, learning_rate=8e-3)
+    train_run(runs / "one", patterns(240), network, plan)
+    config = msgspec.structs.replace(CONFIG, progressive=True)
+    with pytest.raises(RunError, match=r"one has one time step, and none can come before the others; leave --prog"):
+        assemble(runs / "one", runs / "teacher", data(), config, runs / "x", half=False, stage=silent)
 
 
 def test_runs_in_the_wrong_places_are_refused(runs):

@@ -40,6 +40,7 @@ class BottleneckConfig(msgspec.Struct, frozen=True, kw_only=True):
     copies: int  # views of each image that it is tuned on, the plain one included
     rate: float = 0.0  # weight of a message's estimated entropy, per bit
     noise: float = 0.0  # share of the bits that turn on their way
+    progressive: bool = False  # leading time steps may go up first, and be answered alone
 
 
 def assemble(
@@ -48,7 +49,8 @@ def assemble(
     """Train encoder, decoder and tail, compile the edge network, and write `vgg9.pt` and `cloud.pt` into `out`.
 
     Returns accuracies on the validation part in percent: `edge` (integers, its own classes), `features` (all of the
-    teacher's classes, through the integer encoder) and `teacher`. `RunError` for runs that do not fit each other.
+    teacher's classes, through the integer encoder) and `teacher`; of a progressive one also `leading_steps` and `more`,
+    the share that needs all steps, unless that saves no bytes. `RunError` for runs that do not fit each other.
     """
     (edge_net, edge_record), (teacher_net, teacher_record) = load_run(edge), load_run(teacher)
     source = cast(SpikingVgg9, edge_net)
@@ -57,6 +59,8 @@ def assemble(
     learn, choose = (part.of([data.names.index(name) for name in names]) for part in data.training())
     own = choose.of([names.index(name) for name in known])
     split_guard(own.labels)  # too few of them are better told before the training than after it
+    if config.progressive and source.config.steps < 2:
+        raise RunError(f"{edge} has one time step, and none can come before the others; leave --progressive out")
     torch.manual_seed(config.seed)
     net = recut(source, config)
     channels = edge_record.provenance.frame[2]
@@ -85,7 +89,15 @@ def assemble(
     augmentation = Augmentation(edge_record.run.data.augmentation)
     views = Views(learn, augmentation, config.seed, torch.device("cpu"))
     train_bottleneck(
-        net, cloud, views, config.plan, config.seed, stage("bottleneck and tail"), rate=config.rate, noise=config.noise
+        net,
+        cloud,
+        views,
+        config.plan,
+        config.seed,
+        stage("bottleneck and tail"),
+        rate=config.rate,
+        noise=config.noise,
+        leading=config.progressive,
     )
     provenance = {
         "code": code_version(),
@@ -112,9 +124,19 @@ def assemble(
     )
     told = stage("tail on the integer encoder's spikes")
     tune_cloud(
-        program, cloud, learn, augmentation, config.tune, config.seed, told, copies=config.copies, noise=config.noise
+        program,
+        cloud,
+        learn,
+        augmentation,
+        config.tune,
+        config.seed,
+        told,
+        copies=config.copies,
+        noise=config.noise,
+        leading=config.progressive,
     )
-    write_cloud(out / CLOUD_FILE, cloud, program, table, choose, names, provenance, half=half)
+    cloud_file, leading = out / CLOUD_FILE, config.progressive
+    info = write_cloud(cloud_file, cloud, program, table, choose, names, provenance, half=half, leading=leading)
     with torch.inference_mode():
         images = torch.from_numpy(choose.frames)
         teacher_logits = torch.cat([cloud.frames(to_unit(chunk)) for chunk in torch.split(images, CHUNK)]).numpy()
@@ -122,7 +144,7 @@ def assemble(
         "edge": _percent(integer_logits(program, own.frames), own.labels),
         "features": _percent(features_logits(program, cloud, choose.frames), choose.labels),
         "teacher": _percent(teacher_logits, choose.labels),
-    }
+    } | ({} if info is None else {"leading_steps": float(info.steps), "more": 100.0 * info.more})
 
 
 def recut(source: SpikingVgg9, config: BottleneckConfig) -> SpikingVgg9:

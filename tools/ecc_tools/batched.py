@@ -37,6 +37,7 @@ from ecc_model.layers import (
     Terminal,
 )
 from ecc_model.program import PIXEL_MAX, Program, layer_bound
+from ecc_model.reference import join
 
 CHUNK = 100  # frames at a time
 UNROLLED = 1 << 20  # numbers of an unrolled convolution at a time: what stays near the processor
@@ -107,7 +108,7 @@ class BatchedProgram:
         split = self._split(frames, watch)
         code = self._spikes(self._layers["encoder"], split, watch)
         logits = [self._read(self._layers[name], split, watch) for name in self.program.exits]
-        return Outputs(_channels_first(split), _channels_first(code), functools.reduce(np.add, logits))
+        return Outputs(_channels_first(split), _channels_first(code), join(logits, self.program.known))
 
     @torch.inference_mode()
     def count(self, frames: Pixels, taps: Sequence[Tap]) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ecc_device.calibration import fit_temperature
+from ecc_model.bits import Spikes
 from ecc_model.frames import Pixels
 from ecc_model.nets import losses
 from ecc_model.nets.cloud import CloudNet
@@ -19,6 +19,7 @@ from ecc_tools.data.parts import Part
 from ecc_tools.training import Plan, Progress, Terms, Views, make_optimizer, parameters_of, run_through, seeded, train
 
 KL_WEIGHT = 0.5  # l1 of eq. 8, the authors' own
+LEADING_WEIGHT = 0.5  # of answers to leading time steps: those to all of them come first
 LEAST_RATE = 1e-3  # a spike that never fires in a batch may do so in another
 CHUNK = 500
 
@@ -33,11 +34,12 @@ def train_bottleneck(
     *,
     rate: float = 0.0,
     noise: float = 0.0,
+    leading: bool = False,
 ) -> None:
     """Encoder, decoder and tail behind the frozen head, jointly with the cloud's teacher (eq. 8).
 
     rate: weight of the estimated entropy of a message, per bit, so that bits are learnt and not only counted; noise:
-    share of the bits that turn on their way.
+    share of the bits that turn on their way; leading: the tail learns to answer leading time steps, too.
     """
     parts = (net.encoder, cloud.decoder, cloud.tail)
     chance = seeded(seed, 5)
@@ -52,8 +54,7 @@ def train_bottleneck(
         with torch.no_grad():
             split, teacher = net.split(frames), cloud.frames(frames)
         code = net.encoder(split)
-        logits = cloud.features(turn(code, noise, chance))
-        terms = {"joint": losses.joint(logits, views.labels(rows), teacher, KL_WEIGHT)}
+        terms = answer_terms(cloud, turn(code, noise, chance), views.labels(rows), teacher, chance if leading else None)
         return terms | {"rate": rate * entropy_bits(code)} if rate else terms
 
     optimizer = make_optimizer(parameters_of(*parts), plan)
@@ -73,10 +74,11 @@ def tune_cloud(
     *,
     copies: int,
     noise: float = 0.0,
+    leading: bool = False,
 ) -> None:
     """Decoder and tail once more, on what the integer head and encoder really emit: the part plain and augmented.
 
-    `copies` counts the plain one; `noise` as in `train_bottleneck`.
+    `copies` counts the plain one; `noise` and `leading` as in `train_bottleneck`.
     """
     chance = seeded(seed, 6)
     generator = seeded(seed, 3)
@@ -93,12 +95,32 @@ def tune_cloud(
         cloud.tail.train()
 
     def loss(rows: Tensor) -> Terms:
-        logits = cloud.features(turn(codes[rows].transpose(0, 1).float(), noise, chance))
-        return {"joint": losses.joint(logits, labels[rows], teacher[rows], KL_WEIGHT)}
+        code = turn(codes[rows].transpose(0, 1).float(), noise, chance)
+        return answer_terms(cloud, code, labels[rows], teacher[rows], chance if leading else None)
 
     optimizer = make_optimizer(parameters_of(cloud.decoder, cloud.tail), plan)
     run_through(train(optimizer, loss, len(labels), plan, seed, progress, begin=begin))
     cloud.eval()
+
+
+def answer_terms(
+    cloud: CloudNet, code: Tensor, labels: Tensor, teacher: Tensor, chance: torch.Generator | None
+) -> dict[str, Tensor]:
+    """The loss of the answers to codes (T, B, C, H, W), and with `chance` that of the answers to some leading steps.
+
+    All are in one batch, so that batch norm sees in training what it is used for.
+    """
+    decoded = cloud.decoder(code)
+    if chance is None:
+        return {"joint": losses.joint(cloud.tail(decoded), labels, teacher, KL_WEIGHT)}
+    steps, batch = decoded.shape[:2]
+    kept = torch.arange(steps)[:, None] < torch.randint(1, steps, (batch,), generator=chance)
+    shown = torch.cat([decoded, decoded * kept.to(decoded)[:, :, None, None, None]], 1)
+    whole, leading = cloud.tail(shown).chunk(2)
+    return {
+        "joint": losses.joint(whole, labels, teacher, KL_WEIGHT),
+        "leading": LEADING_WEIGHT * losses.joint(leading, labels, teacher, KL_WEIGHT),
+    }
 
 
 def turn(code: Tensor, share: float, chance: torch.Generator) -> Tensor:
@@ -126,13 +148,11 @@ def encode(program: Program, frames: Pixels) -> NDArray[np.bool_]:
 
 def features_logits(program: Program, cloud: CloudNet, frames: Pixels) -> NDArray[np.float32]:
     """The cloud's logits (N, classes) for frames as they arrive: through the integer encoder."""
-    codes = torch.from_numpy(encode(program, frames))
+    return code_logits(cloud, encode(program, frames))
+
+
+def code_logits(cloud: CloudNet, codes: Spikes) -> NDArray[np.float32]:
+    """The cloud's logits (N, classes) for codes (N, t, C, H, W) of all steps, or of leading ones."""
     with torch.inference_mode():
-        chunks = [cloud.features(chunk.transpose(0, 1).float()) for chunk in torch.split(codes, CHUNK)]
-    logits: NDArray[np.float32] = torch.cat(chunks).numpy()
-    return logits
-
-
-def features_temperature(program: Program, cloud: CloudNet, part: Part) -> float:
-    """The temperature of the cloud's answers to features, fitted on a validation part."""
-    return fit_temperature(features_logits(program, cloud, part.frames).tolist(), part.labels.tolist())
+        chunks = torch.split(torch.from_numpy(codes), CHUNK)
+        return torch.cat([cloud.features(chunk.transpose(0, 1).float()) for chunk in chunks]).numpy()

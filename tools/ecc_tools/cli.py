@@ -16,6 +16,7 @@ from ecc_tools.bench.cli import bench_app
 from ecc_tools.collaborate import commands as collaborate_commands
 from ecc_tools.data.cli import data_app
 from ecc_tools.evaluation.command import evaluate
+from ecc_tools.incremental import commands as incremental_commands
 from ecc_tools.ledger.commands import energy
 from ecc_tools.splitting.command import split
 
@@ -38,14 +39,12 @@ Out = Annotated[Path, typer.Option(help="Folder for state, logs and report; repl
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
 
-@app.command(
-    epilog="Example: ecc-tools demo --model vgg9.pt --cloud cloud.pt --first a.npz --second b.npz --out runs/demo"
-)
+@app.command(epilog="Example: ecc-tools demo --out runs/demo")
 def demo(
-    model: Annotated[Path, typer.Option(help="The edge model.")],
-    cloud: Annotated[Path, typer.Option(help="The worker's model.")],
-    first: Annotated[Path, typer.Option(help="A recording with labels (.npz).")],
-    second: Annotated[Path, typer.Option(help="Another one.")],
+    model: Annotated[Path, typer.Option(help="The edge model.")] = Path("examples/models/vgg9.pt"),
+    cloud: Annotated[Path, typer.Option(help="The worker's model.")] = Path("examples/models/cloud.pt"),
+    first: Annotated[Path, typer.Option(help="A recording with labels (.npz).")] = Path("examples/streams/first.npz"),
+    second: Annotated[Path, typer.Option(help="Another one.")] = Path("examples/streams/second.npz"),
     out: Out = Path("runs/demo"),
     as_json: AsJson = False,
 ) -> None:
@@ -57,9 +56,9 @@ def demo(
     _demo(out, [0], as_json, lambda folder, seed, stage: models, GENERAL)
 
 
-@app.command(name="demo-train", epilog="Example: ecc-tools demo-train --out runs/demo --seed 0 --seed 1 --seed 2")
+@app.command(name="demo-train", epilog="Example: ecc-tools demo-train --out runs/digits --seed 0 --seed 1 --seed 2")
 def demo_train(
-    out: Out = Path("runs/demo"),
+    out: Out = Path("runs/digits"),
     seed: Annotated[list[int], typer.Option(min=0, help="Seed of data and training; several make a summary.")] = [0],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
@@ -144,6 +143,13 @@ app.command(
 app.command(
     epilog="Example: ecc-tools split runs/edge runs/t --data cifar-10 --out runs/split --max-drop 3 --by bytes"
 )(split)
+
+app.command(epilog="Example: ecc-tools incremental runs/models --data cifar-10 --split B6-Inc2 --out runs/tasks")(
+    incremental_commands.incremental
+)
+app.command(epilog="Example: ecc-tools drift vgg9.pt cloud.pt --data cifar-10 --strength 3 --out runs/drift")(
+    incremental_commands.drift
+)
 
 app.command(epilog="Example: ecc-tools energy --network spiking-resnet50 --everything")(energy)
 

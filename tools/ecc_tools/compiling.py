@@ -14,12 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from ecc_device.calibration import fit_temperature, fit_threshold
+from ecc_device.early import fit_early
+from ecc_device.engines import make_engine
 from ecc_device.learning.gate import MIN_JUDGE_ROWS
 from ecc_device.sources import open_source
 from ecc_model import bits
 from ecc_model.errors import CompileError, ModelCorrupt, ModelNotFound, SourceError
 from ecc_model.frames import Pixels
-from ecc_model.modelfile import EncoderInfo, GuardSet
+from ecc_model.modelfile import EncoderInfo, GuardSet, LeadingInfo
 from ecc_model.nets.checkpoint import ENCODER_NAME, round_to_half, save_cloud, save_edge
 from ecc_model.nets.cloud import CloudNet
 from ecc_model.nets.neuron import Lif
@@ -30,8 +32,9 @@ from ecc_model.program import Program
 from ecc_model.rates import RateTable
 from ecc_tools.augmentation import Augmentation
 from ecc_tools.batched import BatchedProgram, in_chunks
-from ecc_tools.bottleneck import encode, features_temperature
+from ecc_tools.bottleneck import code_logits, encode
 from ecc_tools.data.parts import Part
+from ecc_tools.leading_fitting import fit_leading
 from ecc_tools.rate_fitting import fit_rates
 from ecc_tools.statistics_fitting import fit_statistics
 from ecc_tools.training import Progress, seeded
@@ -109,6 +112,7 @@ def write_model(
         provenance=provenance,
         rates=table,
         statistics=statistics,
+        early=fit_early(step_logits(program, frames), labels),
         half=half,
     )
     return program, table
@@ -124,25 +128,37 @@ def write_cloud(
     provenance: dict[str, str],
     *,
     half: bool = False,
-) -> None:
+    leading: bool = False,
+) -> LeadingInfo | None:
     """Write the worker's model for the edge program whose spikes it reads; temperature by validation frames.
 
-    `table` is the one in the edge model's file.
+    `table` is the one in the edge model's file. `leading`: the tail knows leading time steps; returns how they are
+    answered alone, None where that saves no bytes.
     """
     if half:
         round_to_half(cloud)
-    frame = program.input
+    frame, codes = program.input, encode(program, validation.frames)
+    logits = code_logits(cloud, codes)
+    temperature = fit_temperature(logits.tolist(), validation.labels.tolist())
+    info = None
+    if leading:
+
+        def alone(steps: int) -> NDArray[np.float32]:
+            return code_logits(cloud, codes[:, :steps]) / np.float32(temperature)
+
+        info = fit_leading(codes, table, logits, alone, validation.labels)
     save_cloud(
         path,
         cloud,
         labels=names,
-        temperature=features_temperature(program, cloud, validation),
-        encoders=[EncoderInfo(ENCODER_NAME, program.features_id, list(program.code_shape))],
+        temperature=temperature,
+        encoders=[EncoderInfo(ENCODER_NAME, program.features_id, list(program.code_shape), leading=info)],
         frame=[frame.steps, frame.channels, frame.height, frame.width],
         provenance=provenance,
         rates={ENCODER_NAME: table},
         half=half,
     )
+    return info
 
 
 def choose_guard(program: Program, frames: Pixels, labels: Labels, augmentation: Augmentation) -> GuardSet:
@@ -202,6 +218,16 @@ def integer_logits(program: Program, frames: Pixels) -> NDArray[np.float32]:
     """Logits (N, classes) as the device computes them."""
     batched = BatchedProgram(program)
     return np.concatenate([batched.run(chunk).logits for chunk in in_chunks(frames)])
+
+
+def step_logits(program: Program, frames: Pixels) -> NDArray[np.float32]:
+    """Logits (N, T, classes) after 1, 2, ... T time steps, as the device computes them."""
+    engine = make_engine(None, program)
+    logits = np.empty((len(frames), program.steps, program.classes), np.float32)
+    for index, frame in enumerate(frames):
+        for step in range(program.steps):
+            logits[index, step] = engine.exit(engine.head(frame, step, step + 1), step)
+    return logits
 
 
 def split_spikes(program: Program, frames: Pixels) -> NDArray[np.bool_]:

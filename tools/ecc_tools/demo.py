@@ -109,18 +109,20 @@ def clear(folder: Path) -> None:
 
 
 def run_processes(folder: Path, models: DemoModels, told: Callable[[float], None]) -> Run:
-    """Broker, worker and device as separate processes; two replays with an update between them."""
+    """Broker, worker and device as separate processes; two replays, between them an update and its shadow run.
+
+    The shadow run is on the first frames of the first stream once more, so that the second one is the new model's.
+    """
     port = _free_port()
     url = f"mqtt://127.0.0.1:{port}"
     state = folder / "state"
     broker = ["ecc-broker", "start", "--port", str(port), "--data", str(folder / "broker"), "--json"]
     worker = ["ecc-cloud", "start", "--model", str(models.cloud), "--broker", url, "--json"]
 
+    replaying = ["ecc-device", "replay", "--model", str(models.edge), "--broker", url, "--state", str(state)]
+
     def replay(name: str, stream: Path) -> list[str]:
-        return [
-            *["ecc-device", "replay", str(stream), "--model", str(models.edge), "--broker", url],
-            *["--state", str(state), "--results", str(folder / f"{name}.jsonl"), "--json"],
-        ]
+        return [*replaying, str(stream), "--results", str(folder / f"{name}.jsonl"), "--json"]
 
     first, second = [*replay("first", models.first), "--stay"], replay("second", models.second)
     learn = ["ecc-device", "notify", "charging", "--wait", "--state", str(state), "--json"]
@@ -136,11 +138,16 @@ def run_processes(folder: Path, models: DemoModels, told: Callable[[float], None
                 decision = _decision(learn)
                 told(0.8)
                 device.stop()
+            commands = [broker, worker, first, learn]
+            if decision["shadow"]:
+                shadow_s = (decision["shadow"] + 1) / first_summary["source"]["rate_hz"]
+                commands.append([*replaying, str(models.first), "--to", f"{shadow_s:.3f}", "--json"])
+                processes.run(commands[-1])
             second_summary = json.loads(processes.run(second))
             told(0.9)
             worker_counts = json.loads(worker_process.stop())
-    commands = [shlex.join(command) for command in (broker, worker, first, learn, second)]
-    return Run(first_summary, second_summary, decision, worker_counts, commands)
+    shown = [shlex.join(command) for command in (*commands, second)]
+    return Run(first_summary, second_summary, decision, worker_counts, shown)
 
 
 def _decision(command: list[str]) -> dict[str, Any]:
@@ -166,6 +173,9 @@ def measure(folder: Path, models: DemoModels, run: Run, seed: int, promises: Pro
     frames = Frames(factory.program, models.cloud, *parts["second"])
     with Store.open(folder / "state", read_only=True) as store:
         active = store.active_version()
+        made = next(version for version in store.versions() if version.no == run.decision["no"])
+        # as it ended: with the shadow run's figures
+        run.decision.update(accepted=made.state == "active", reason=made.figures["reason"], figures=made.figures)
         learnt = read_edge(folder / "state" / "models" / active.file) if active is not None else factory
         answered = store.labelled(bytes.fromhex(factory.program.features_id))
         rows = [row for row in answered if row.id <= run.decision["figures"]["last_row"]]  # also if it was turned down

@@ -240,6 +240,9 @@ def assemble(
     copies: Annotated[int, typer.Option(min=1, help="Views of each image that these see.")] = COPIES,
     rate: RateWeight = 0.0,
     noise: Noise = 0.0,
+    progressive: Annotated[
+        bool, typer.Option("--progressive", help="Leading time steps go up first, the rest where the cloud needs them.")
+    ] = False,
     precision: Precision = "float32",
     half: Annotated[bool, typer.Option("--half", help="Store torch's weights in 16 bits.")] = False,
     seed: Seed = 0,
@@ -260,6 +263,10 @@ def assemble(
             f"{out}: validation images: edge {accuracy['edge']:.2f} % of its classes in integers, cloud "
             f"{accuracy['features']:.2f} % by features, {accuracy['teacher']:.2f} % by frames"
         )
+        if "more" in accuracy:
+            print(f"{accuracy['leading_steps']:.0f} time steps go up first; {accuracy['more']:.1f} % need the rest")
+        elif progressive:
+            print("whole messages are shorter than any two: all time steps go up at once")
 
 
 def bottleneck_config(values: Mapping[str, Any]) -> BottleneckConfig:
@@ -272,5 +279,6 @@ def bottleneck_config(values: Mapping[str, Any]) -> BottleneckConfig:
     return BottleneckConfig(
         plan=Plan(epochs=values["epochs"], learning_rate=values["lr"], **same),
         tune=Plan(epochs=values["tune_epochs"], learning_rate=values["lr"] / 4, **same),
+        progressive=values.get("progressive", False),
         **{name: values[name] for name in ("seed", *BOTTLENECK, "tail_channels", "copies", "rate", "noise")},
     )

@@ -13,7 +13,7 @@ from ecc_model.bits import Spikes
 from ecc_model.frames import FrameSpec, Pixels, fit
 from ecc_model.layers import AnyLayer, Layer, Probe, Shape, Tap, Terminal, section_shape
 from ecc_model.program import Program
-from ecc_model.reference import count
+from ecc_model.reference import count, join
 
 
 class Run(Protocol):
@@ -79,15 +79,16 @@ class Exits:
             for layers in program.exits.values()
         ]
         self._sums: list[NDArray[Any]] = []
+        self._known = program.known
 
     def logits(self, split: Spikes, start: int = 0) -> NDArray[np.float32]:
-        """Logits (N,): of each exit one float32 product a class, then their sum; the same on every machine."""
+        """Logits (N,): of each exit one float32 product a class, then joined; the same on every machine."""
         found = [run(split, start) for run, _ in self._parts]
         if start:
             found = [before + more for before, more in zip(self._sums, found, strict=True)]
         self._sums = found
         scaled = [sums.astype(np.float32) * scale for sums, (_, scale) in zip(found, self._parts, strict=True)]
-        return scaled[0] if len(scaled) == 1 else scaled[0] + scaled[1]
+        return join(scaled, self._known)
 
 
 class Counter:

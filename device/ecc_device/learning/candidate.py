@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecc_device.learning import analytic
+from ecc_device.learning.checkpoint import Checkpoint
+from ecc_device.learning.clear import clarity
+from ecc_device.learning.doubt import believe
 from ecc_device.learning.gate import decide
 from ecc_device.learning.job import Job, Outcome
 from ecc_device.learning.lesson import Learnt, Logits, exit_logits, make_lesson
+from ecc_device.learning.memory import memory_typed
 from ecc_device.learning.recipes import LEARNERS, LWF, REPLAY_PER_NEW_CLASS
 from ecc_device.learning.unlearnt import unlearnt_rows
-from ecc_model.errors import MissingPackage
+from ecc_model.errors import EccError, MissingPackage, UpdateError
 from ecc_model.modelfile import EdgeModel, GuardSet, read_edge, write_learnt
 from ecc_model.optional import require
 from ecc_model.program import Program
@@ -51,31 +54,50 @@ class Taught:
 
 
 class Course:
-    """The candidates of one update, each made once. Held-out rows are never learnt from: they calibrate and judge."""
+    """The candidates of one update, each made once. Held-out rows are never learnt from: they calibrate and judge.
 
-    def __init__(self, job: Job, arrays: dict[str, NDArray[Any]], progress: Callable[[float], None]) -> None:
+    job: without the rows that contradict clear answers, which `contradicted` counts; before: the old model's logits of
+    the rows that judge. `UpdateError` when too few rows are left.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        arrays: dict[str, NDArray[Any]],
+        progress: Callable[[float], None],
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
         self.model = read_edge(job.model)
-        self.unlearnt = unlearnt_rows(self.model, arrays)
-        self._lesson = make_lesson(self.model, job, arrays, progress)
-        self._guard = grow_guard(self.model.guard, arrays, len(self.model.labels))
-        self._taught: dict[str, Taught] = {}
-
-    @cached_property
-    def before(self) -> Logits:
-        """The old model's logits of the rows that judge."""
-        return exit_logits(self.model.program, self.unlearnt.rows)
+        believed = believe(self.model, job, arrays)
+        self.job, self.contradicted = believed.job, believed.contradicted
+        self.unlearnt = unlearnt_rows(self.model, believed.arrays)
+        self.before: Logits = np.concatenate([believed.judging, believed.held])
+        self._lesson = make_lesson(self.model, job, believed.arrays, progress, checkpoint or Checkpoint(None))
+        self._guard = grow_guard(self.model.guard, believed.arrays, len(self.model.labels))
+        self._taught: dict[str, Taught | EccError] = {}
 
     def taught(self, learner: str) -> Taught:
         """One learner's candidate.
 
-        `UpdateError` or `MissingPackage` if this model file or this installation has not got the means for it.
+        `EccError` if this model file, this installation or the memory has not got the means for it, or if what it
+        learnt makes no program.
         """
         if learner not in self._taught:
-            learnt = self._learn(learner)
-            logits = exit_logits(learnt.program, self.unlearnt.rows)
-            calibration = self.unlearnt.calibrate(logits)
-            self._taught[learner] = Taught(learner, learnt, self._guard, self._lesson.statistics, *calibration, logits)
-        return self._taught[learner]
+            try:
+                with memory_typed():
+                    self._taught[learner] = self._teach(learner)
+            except EccError as error:
+                self._taught[learner] = error
+        found = self._taught[learner]
+        if isinstance(found, EccError):
+            raise found
+        return found
+
+    def _teach(self, learner: str) -> Taught:
+        learnt = self._learn(learner)
+        logits = exit_logits(learnt.program, self.unlearnt.rows)
+        calibration = self.unlearnt.calibrate(logits)
+        return Taught(learner, learnt, self._guard, self._lesson.statistics, *calibration, logits)
 
     def _learn(self, learner: str) -> Learnt:
         if learner == "analytic":
@@ -134,14 +156,20 @@ class Judgement:
         return self.accepted, self.figures["held_agreement_after"], -self.figures["known_loss_points"]
 
 
-def judge(course: Course, taught: Taught, job: Job) -> Judgement:
+def judge(course: Course, taught: Taught) -> Judgement:
     """The gate's decision, with calibration error, temperature and threshold before and after."""
-    model, unlearnt = course.model, course.unlearnt
+    model, unlearnt, cut = course.model, course.unlearnt, course.unlearnt.judging
     accepted, reason, figures = decide(unlearnt.exam(course.before, taught.logits), list(model.labels))
+    clear = clarity(course.before[:cut], taught.logits[:cut], model.temperature)
     figures |= {
         "learner": taught.learner,
-        "rows": len(job.row_ids),
-        "new_classes": job.labels[len(model.labels) :],
+        "rows": len(course.job.row_ids),
+        "unsure": course.job.unsure,
+        "contradicted": course.contradicted,
+        "new_classes": course.job.labels[len(model.labels) :],
+        "clear_entropy": clear.entropy,
+        "clear_rows": clear.rows,
+        "clear_changed": clear.changed,
         "ece_before": round(unlearnt.calibration_error(course.before, model.temperature), 4),
         "ece_after": round(unlearnt.calibration_error(taught.logits, taught.temperature), 4),
         "temperature": [model.temperature, taught.temperature],
@@ -151,22 +179,47 @@ def judge(course: Course, taught: Taught, job: Job) -> Judgement:
 
 
 def make_candidate(
-    folder: Path, job: Job, arrays: dict[str, NDArray[Any]], progress: Callable[[float], None]
+    folder: Path,
+    job: Job,
+    arrays: dict[str, NDArray[Any]],
+    progress: Callable[[float], None],
+    checkpoint: Checkpoint | None = None,
 ) -> Outcome:
     """Teach, judge, and write the candidate that the gate prefers as `candidate.pt`."""
-    course = Course(job, arrays, progress)
-    taught = [course.taught(learner) for learner in possible(job.learner, course.model)]
-    judged = [judge(course, one, job) for one in taught]
+    course = Course(job, arrays, progress, checkpoint)
+    taught, skipped = _all_taught(course)
+    judged = [judge(course, one) for one in taught]
     best = max(range(len(judged)), key=lambda index: judged[index].rank)
     path, chosen = folder / "candidate.pt", judged[best]
-    write_taught(path, job, taught[best])
+    write_taught(path, course.job, taught[best])
     candidate = read_edge(path)
     probe = exit_logits(candidate.program, probe_rows(candidate.guard))
-    figures = chosen.figures | {"candidates": [{"reason": one.reason, **_short(one.figures)} for one in judged]}
+    candidates = [{"reason": one.reason, **_short(one.figures)} for one in judged]
     progress(1.0)
     return Outcome(
-        accepted=chosen.accepted, reason=chosen.reason, sha256=candidate.sha256, figures=figures, probe=probe.tolist()
+        accepted=chosen.accepted,
+        reason=chosen.reason,
+        sha256=candidate.sha256,
+        figures=chosen.figures | {"candidates": candidates, "skipped": skipped},
+        probe=probe.tolist(),
+        row_ids=course.job.row_ids,
     )
+
+
+def _all_taught(course: Course) -> tuple[list[Taught], dict[str, str]]:
+    """The candidates of the job's learners, and why others could not make one; `EccError` when none could."""
+    taught, skipped = [], {}
+    wanted = possible(course.job.learner, course.model)
+    for learner in wanted:
+        try:
+            taught.append(course.taught(learner))
+        except EccError as error:
+            if len(wanted) == 1:
+                raise
+            skipped[learner] = str(error)
+    if not taught:
+        raise UpdateError("; ".join(f"{learner}: {reason}" for learner, reason in skipped.items()))
+    return taught, skipped
 
 
 def _short(figures: dict[str, Any]) -> dict[str, Any]:

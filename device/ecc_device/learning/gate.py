@@ -1,14 +1,16 @@
 """The gate: may a candidate replace the active model?
 
 It guards against disasters on rows that were not learnt from; with a few hundred rows it cannot judge single points,
-and it says how sure it is.
+and it says how sure it is. Up to `MAX_LOSS_POINTS` of what was known may be paid for what is learnt; more than that is
+turned down where the judging rows are enough for an estimate, and where fewer rows (all of them, or those of a class)
+make it certain.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,32 +43,52 @@ def decide(exam: Exam, names: list[str]) -> tuple[bool, str, dict[str, Any]]:
     judged, held = len(exam.known_before), len(exam.held_before)
     loss, bound = _loss_points(exam.known_before, exam.known_after)
     before, after = _share(exam.held_before), _share(exam.held_after)
+    classes = [_class_loss(exam, index) for index in range(len(names))]
+    worst = max(range(len(names)), key=lambda index: classes[index].points)
     figures = {
         "judge_rows": judged,
         "known_loss_points": round(loss, 2),
         "known_loss_bound_points": round(bound, 2),  # 90 % one-sided
+        "worst_class": names[worst],
+        "worst_class_loss_points": round(classes[worst].points, 2),
         "held_rows": held,
         "held_agreement_before": round(before, 4),
         "held_agreement_after": round(after, 4),
     }
+    if loss > MAX_LOSS_POINTS and (judged >= MIN_JUDGE_ROWS or _certain(exam.known_before, exam.known_after)):
+        return False, f"known classes lose {loss:.1f} points on {judged} rows, {MAX_LOSS_POINTS} are allowed", figures
+    for name, found in zip(names, classes, strict=True):
+        if found.points > MAX_LOSS_POINTS and found.certain:
+            return False, f"class '{name}' certainly loses: {found.points:.1f} points on {found.rows} rows", figures
     if judged < MIN_JUDGE_ROWS or held < MIN_HELD_ROWS:
         reason = (
             f"cannot tell: {judged} judging rows (of {MIN_JUDGE_ROWS}) and {held} held-out rows (of {MIN_HELD_ROWS})"
         )
         return False, reason, figures
-    if loss > MAX_LOSS_POINTS:
-        return False, f"known classes lose {loss:.1f} points on {judged} rows, {MAX_LOSS_POINTS} are allowed", figures
-    for index, name in enumerate(names):
-        rows = exam.known_class == index
-        class_loss, _ = _loss_points(exam.known_before[rows], exam.known_after[rows])
-        if class_loss > MAX_LOSS_POINTS and _chance(exam.known_before[rows], exam.known_after[rows]) < CERTAIN:
-            return False, f"class '{name}' certainly loses: {class_loss:.1f} points on {rows.sum()} rows", figures
     if after <= before:
         return False, f"held-out rows do not improve: {before:.0%} before, {after:.0%} after", figures
     if after < MIN_AGREEMENT:
         return False, f"held-out rows agree with the cloud in {after:.0%}, {MIN_AGREEMENT:.0%} are asked for", figures
     cost = f"known classes lose {loss:.1f} points (90 % sure: below {bound:.1f})"
     return True, f"held-out rows {before:.0%} -> {after:.0%}, {cost}", figures
+
+
+class _ClassLoss(NamedTuple):
+    points: float
+    rows: int
+    certain: bool
+
+
+def _class_loss(exam: Exam, index: int) -> _ClassLoss:
+    rows = exam.known_class == index
+    before, after = exam.known_before[rows], exam.known_after[rows]
+    points, _ = _loss_points(before, after)
+    return _ClassLoss(points, int(rows.sum()), _certain(before, after))
+
+
+def _certain(before: Flags, after: Flags) -> bool:
+    """Whether something is lost that chance does not explain."""
+    return _chance(before, after) < CERTAIN
 
 
 def _loss_points(before: Flags, after: Flags) -> tuple[float, float]:

@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 from ecc_device.store import Row
 from ecc_model import safetensors
 from ecc_model.errors import ModelError, UpdateError
+from ecc_model.numerics import softmax
 
 MIN_ROWS = 20  # labelled rows that are worth an update
 MAX_ROWS = 2048  # the newest ones; at full width and T 4 they take 1.7 of the learner's 2 GiB
 MIN_NEW_CLASS_ROWS = 5  # answers that must name a new class before the device learns it
 HELD_EVERY = 5  # of each class every fifth row is never learnt from: it judges and calibrates
+EVEN_CHANCE = 0.5  # of the cloud's own answer; below it the answer is wrong more often than right
+OUTCOME = "outcome.json"
 ABSENT_LOGIT = -30.0  # from the answer's largest, for a class of ours that the cloud does not know
 
 LabelNames = Callable[[bytes], tuple[str, ...] | None]
@@ -36,6 +39,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     row_ids: list[int]
     learner: str
     seed: int
+    unsure: int = 0  # answered rows that wait: see `ecc_device.learning.doubt`
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +50,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str  # of candidate.pt
     figures: dict[str, Any]
     probe: list[list[float]]  # logits of the first judging rows; the device must get the same bits
+    row_ids: list[int]  # that were learnt or held out; the job's others wait
 
 
 def assemble(
@@ -53,21 +58,26 @@ def assemble(
 ) -> tuple[Job, dict[str, NDArray[Any]]]:
     """A job from labelled rows: bits uint8 (R, bytes), logits float32 (R, N), held uint8 (R,).
 
-    Classes grow by what the cloud's answers name at least `MIN_NEW_CLASS_ROWS` times; rows that name a rarer one, and
-    rows beyond `MAX_ROWS`, wait for another update. `UpdateError` when fewer than `MIN_ROWS` rows are left.
+    Classes grow by what the cloud's answers name at least `MIN_NEW_CLASS_ROWS` times; rows that name a rarer one, rows
+    of whose answer the cloud is unsure, and rows beyond `MAX_ROWS`, wait for another update. `UpdateError` when fewer
+    than `MIN_ROWS` rows are left.
     """
-    named = [(row, answer) for row in rows if (answer := _answer(row, names)) is not None][-MAX_ROWS:]
+    answered = [(row, answer) for row in rows if (answer := _answer(row, names)) is not None]
+    named = [(row, answer) for row, answer in answered if max(softmax(list(answer.values()))) >= EVEN_CHANCE]
+    unsure, named = len(answered) - len(named), named[-MAX_ROWS:]
     counts = Counter(max(answer, key=answer.__getitem__) for _, answer in named)
     grown = list(labels)
     for _, answer in named:
         grown += [n for n in answer if n not in grown and counts[n] >= MIN_NEW_CLASS_ROWS]
     used = [(row, answer) for row, answer in named if max(answer, key=answer.__getitem__) in grown]
     if len(used) < MIN_ROWS:
-        raise UpdateError(f"{len(used)} labelled rows to learn from; an update needs {MIN_ROWS}")
+        doubted = f", {unsure} others of which the cloud is unsure" if unsure else ""
+        raise UpdateError(f"{len(used)} labelled rows to learn from{doubted}; an update needs {MIN_ROWS}")
     logits = np.array(
         [[answer.get(n, max(answer.values()) + ABSENT_LOGIT) for n in grown] for _, answer in used], np.float32
     )
-    job = Job(model=str(model), labels=grown, row_ids=[row.id for row, _ in used], learner=learner, seed=seed)
+    ids = [row.id for row, _ in used]
+    job = Job(model=str(model), labels=grown, row_ids=ids, learner=learner, seed=seed, unsure=unsure)
     packed = np.stack([np.frombuffer(row.bits, np.uint8) for row, _ in used])
     return job, {"bits": packed, "logits": logits, "held": held_out(logits.argmax(axis=1))}
 
@@ -94,10 +104,10 @@ def held_out(labels: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 
 def write_job(folder: Path, job: Job, arrays: dict[str, NDArray[Any]]) -> None:
-    """Write a job into an empty folder."""
+    """Write a job into an empty folder; it is whole once `job.json` is there."""
     folder.mkdir(parents=True)
-    (folder / "rows.safetensors").write_bytes(safetensors.dump(arrays))
-    (folder / "job.json").write_bytes(msgspec.json.encode(job))
+    write_whole(folder / "rows.safetensors", safetensors.dump(arrays))
+    write_whole(folder / "job.json", msgspec.json.encode(job))
 
 
 def read_job(folder: Path) -> tuple[Job, dict[str, NDArray[Any]]]:
@@ -111,17 +121,22 @@ def read_job(folder: Path) -> tuple[Job, dict[str, NDArray[Any]]]:
 
 def write_outcome(folder: Path, outcome: Outcome) -> None:
     """The last thing that a learner does: whole or not there."""
-    partial = folder / "outcome.json.partial"
-    with partial.open("wb") as stream:
-        stream.write(msgspec.json.encode(outcome))
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(folder / "outcome.json")
+    write_whole(folder / OUTCOME, msgspec.json.encode(outcome))
 
 
 def read_outcome(folder: Path) -> Outcome:
     """`UpdateError` when the learner ended without an outcome or wrote something else."""
     try:
-        return msgspec.json.decode((folder / "outcome.json").read_bytes(), type=Outcome)
+        return msgspec.json.decode((folder / OUTCOME).read_bytes(), type=Outcome)
     except (OSError, msgspec.MsgspecError) as exc:
         raise UpdateError(f"the learner left no valid outcome: {exc}") from exc
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """A file that is whole or not there, also after a power cut."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ecc_device.engines import make_engine
 from ecc_device.engines.base import Counter
+from ecc_device.learning.checkpoint import Checkpoint
 from ecc_device.learning.job import Job
 from ecc_model import bits, statistics
 from ecc_model.bits import Spikes
@@ -34,7 +35,7 @@ class Learnt:
 class Lesson:
     """The rows of one update to learn from, uint8 (R, bytes), with the cloud's logits (R, N) over the grown classes.
 
-    statistics: the model's, with these rows; None where it has none.
+    statistics: the model's, with these rows; None where it has none. checkpoint: where a learner that takes long was.
     """
 
     model: EdgeModel
@@ -44,10 +45,15 @@ class Lesson:
     statistics: Statistics | None
     seed: int
     progress: Callable[[float], None]
+    checkpoint: Checkpoint
 
 
 def make_lesson(
-    model: EdgeModel, job: Job, arrays: dict[str, NDArray[Any]], progress: Callable[[float], None]
+    model: EdgeModel,
+    job: Job,
+    arrays: dict[str, NDArray[Any]],
+    progress: Callable[[float], None],
+    checkpoint: Checkpoint,
 ) -> Lesson:
     """The job's rows, without those that are held out."""
     learnt = ~arrays["held"].astype(np.bool_)
@@ -56,7 +62,7 @@ def make_lesson(
     if model.statistics is not None:
         counts = count_rows(model.program, model.statistics, rows)
         grown = statistics.add(model.statistics, counts, logits.argmax(axis=1), len(job.labels))
-    return Lesson(model, job.labels, rows, logits, grown, job.seed, progress)
+    return Lesson(model, job.labels, rows, logits, grown, job.seed, progress, checkpoint)
 
 
 def count_rows(program: Program, counted: Statistics, rows: Packed) -> NDArray[np.int64]:

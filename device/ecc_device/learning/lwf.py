@@ -6,9 +6,10 @@ Needs torch, and runs only in the learner's child process.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ecc_device.learning.checkpoint import Checkpoint
 from ecc_device.learning.lesson import Learnt, Lesson, unpack_rows
 from ecc_device.learning.recipes import Recipe
 from ecc_model.bits import Spikes
@@ -50,7 +52,7 @@ def learn_lesson(lesson: Lesson, recipe: Recipe) -> Learnt:
         unpack_rows(guard.bits[replayed], program),
         guard.labels[replayed].astype(np.int64),
     )
-    net.exit = learn(net.exit, lessons, recipe, lesson.seed, lesson.progress)
+    net.exit = learn(net.exit, lessons, recipe, lesson.seed, lesson.progress, lesson.checkpoint)
     net.config = msgspec.structs.replace(net.config, classes=len(lesson.labels))
     return Learnt(replace(program, exit=compile_section(net.exit, steps=program.steps), second=()), net)
 
@@ -71,9 +73,17 @@ def grow(exit_: nn.Sequential, classes: int) -> nn.Sequential:
 
 
 def learn(
-    exit_: nn.Sequential, lessons: Lessons, recipe: Recipe, seed: int, progress: Callable[[float], None]
+    exit_: nn.Sequential,
+    lessons: Lessons,
+    recipe: Recipe,
+    seed: int,
+    progress: Callable[[float], None],
+    checkpoint: Checkpoint,
 ) -> nn.Sequential:
-    """`L = CE + l_new KL(cloud) + l_old KL(old exit) [+ CE of replayed rows]`; returns a new exit, in eval mode."""
+    """`L = CE + l_new KL(cloud) + l_old KL(old exit) [+ CE of replayed rows]`; returns a new exit, in eval mode.
+
+    From a checkpoint of the same lessons, recipe and seed it goes on to the same bits.
+    """
     torch.manual_seed(seed)
     old = copy.deepcopy(exit_).eval()
     new = grow(exit_, lessons.logits.shape[1])
@@ -83,28 +93,67 @@ def learn(
     old_logits, old_replay = _logits(old, spikes), _logits(old, replay)
     optimizer = torch.optim.Adam(new.parameters(), lr=recipe.learning_rate)
     batches = max(1, -(-len(labels) // recipe.batch))
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.steps)
     new.train()
     if recipe.freeze_norm:
         _freeze_norms(new)
-    for step in range(recipe.steps):
-        if step % batches == 0:
-            order = torch.randperm(len(labels))
-        rows = order[(step % batches) * recipe.batch : (step % batches + 1) * recipe.batch]
-        again = torch.randint(len(replay_labels), (recipe.batch,)) if recipe.replay else rows[:0]
-        out = cast(Tensor, new(torch.cat([spikes[:, rows], replay[:, again]], dim=1).float()))
-        fresh, kept = out[: len(rows)], out[len(rows) :]
-        loss = losses.joint(fresh, labels[rows], teacher[rows], recipe.l_new)
-        loss = loss + losses.without_forgetting(fresh, old_logits[rows], recipe.l_old)
-        if recipe.replay:
-            loss = loss + F.cross_entropy(kept, replay_labels[again])
-            loss = loss + losses.without_forgetting(kept, old_replay[again], recipe.l_old)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
-        progress((step + 1) / recipe.steps)
+    order = torch.arange(len(labels))
+    first = _restore(checkpoint, new, optimizer, order)
+    with checkpoint.steps():
+        for step in range(first, recipe.steps):
+            optimizer.param_groups[0]["lr"] = recipe.learning_rate * (1 + math.cos(math.pi * step / recipe.steps)) / 2
+            if step % batches == 0:
+                order = torch.randperm(len(labels))
+            rows = order[(step % batches) * recipe.batch : (step % batches + 1) * recipe.batch]
+            again = torch.randint(len(replay_labels), (recipe.batch,)) if recipe.replay else rows[:0]
+            out = cast(Tensor, new(torch.cat([spikes[:, rows], replay[:, again]], dim=1).float()))
+            fresh, kept = out[: len(rows)], out[len(rows) :]
+            loss = losses.joint(fresh, labels[rows], teacher[rows], recipe.l_new)
+            loss = loss + losses.without_forgetting(fresh, old_logits[rows], recipe.l_old)
+            if recipe.replay:
+                loss = loss + F.cross_entropy(kept, replay_labels[again])
+                loss = loss + losses.without_forgetting(kept, old_replay[again], recipe.l_old)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            progress((step + 1) / recipe.steps)
+            if checkpoint.due():
+                checkpoint.save(_state(new, optimizer, order, step + 1))
     return new.eval()
+
+
+def _state(net: nn.Module, optimizer: torch.optim.Adam, order: Tensor, step: int) -> dict[str, NDArray[Any]]:
+    """All that the steps from `step` on depend on."""
+    tensors = {
+        **dict(_parts(net, optimizer)),
+        "order": order,
+        "random": torch.get_rng_state(),
+        "step": torch.tensor(step),
+    }
+    return {name: tensor.detach().numpy() for name, tensor in tensors.items()}
+
+
+def _restore(checkpoint: Checkpoint, net: nn.Module, optimizer: torch.optim.Adam, order: Tensor) -> int:
+    """Put a checkpoint's state into place, if there is one; the step to go on with."""
+    saved = checkpoint.load()
+    if saved is None:
+        return 0
+    for parameter in optimizer.param_groups[0]["params"]:
+        moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+        optimizer.state[parameter] = {"step": torch.tensor(0.0), **moments}
+    with torch.no_grad():
+        for name, tensor in [*_parts(net, optimizer), ("order", order)]:
+            tensor.copy_(torch.from_numpy(saved[name].copy()).reshape(tensor.shape))
+    torch.set_rng_state(torch.from_numpy(saved["random"].copy()))
+    return int(saved["step"][0])
+
+
+def _parts(net: nn.Module, optimizer: torch.optim.Adam) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor that steps change, by name."""
+    for name, tensor in net.state_dict().items():
+        yield f"net.{name}", tensor
+    for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
+        for name, tensor in optimizer.state[parameter].items():
+            yield f"adam.{index}.{name}", tensor
 
 
 def _logits(exit_: nn.Sequential, spikes: Tensor) -> Tensor:

@@ -8,11 +8,11 @@ from typing import Any
 from ecc_device.clock import SimulatedClock
 from ecc_device.engines import Engine
 from ecc_device.linkprofiles import LinkSchedule
-from ecc_device.offload import Forecast, LateListener, Ticket
 from ecc_device.recordings.channels import Upload
 from ecc_device.recordings.recording import Late, Recording, Step
 from ecc_device.results import Answer
 from ecc_device.store import Store
+from ecc_device.tickets import Forecast, LateListener, Ticket
 from ecc_model.bits import Spikes
 from ecc_model.errors import SourceError
 from ecc_model.frames import Pixels
@@ -135,7 +135,7 @@ class RecordedAnswers:
     def _ticket(self, row: int, upload: Upload) -> Ticket:
         self._store.count("sent")
         self._store.mark_sent(row)
-        ticket = Ticket(row, upload.bytes_sent)
+        ticket = Ticket(row, upload.bytes_sent - upload.bytes_later, bytes_later=upload.bytes_later)
         ticket.end()
         return ticket
 

@@ -38,7 +38,10 @@ class SplitSpikes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Upload(msgspec.Struct, frozen=True, kw_only=True):
-    """A message of /uploads. labels and logits (float32 little endian): the cloud's answer, empty without one."""
+    """A message of /uploads. labels and logits (float32 little endian): the cloud's answer, empty without one.
+
+    bytes_later: of `bytes_sent`, in a second request.
+    """
 
     frame: int
     row: int | None
@@ -46,6 +49,7 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     bytes_received: int
     labels: tuple[str, ...] = ()
     logits: bytes = b""
+    bytes_later: int = 0
 
 
 class DecidedAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +151,7 @@ _UPLOAD = _object(
     row=INTEGER,
     bytes_sent=INTEGER,
     bytes_received=INTEGER,
+    bytes_later=INTEGER,
     labels=_list(TEXT),
     logits=BYTES,
 )
@@ -167,6 +172,7 @@ _DECISION = _object(
     uploaded=FLAG,
     bytes_sent=INTEGER,
     bytes_received=INTEGER,
+    bytes_later=INTEGER,
     latency_s=NUMBER,
     model_no=INTEGER,
 )

@@ -186,6 +186,7 @@ class Recorder:
             bytes_received=result.bytes_received,
             labels=() if result.cloud is None else result.cloud.labels,
             logits=logits,
+            bytes_later=result.bytes_later,
         )
 
     def _try(self, write: Callable[[], object]) -> None:

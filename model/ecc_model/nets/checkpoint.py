@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ecc_model.errors import ModelCorrupt, ModelError
 from ecc_model.modelfile import (
+    EarlyInfo,
     EncoderInfo,
     GuardSet,
     Manifest,
@@ -61,12 +62,14 @@ def save_edge(
     provenance: dict[str, str],
     rates: RateTable | None = None,
     statistics: Statistics | None = None,
+    early: EarlyInfo | None = None,
     half: bool = False,
 ) -> None:
     """Write an edge model atomically: float weights for torch, integer program and guard set for the device.
 
-    `rates` are those of the encoder's spikes, `statistics` what a device can learn from without torch. `half` stores
-    matrices of weights in 16 bits; they come back as what `round_to_half` makes of them.
+    `rates` are those of the encoder's spikes, `statistics` what a device can learn from without torch, `early` says
+    when fewer time steps are enough. `half` stores matrices of weights in 16 bits; they come back as what
+    `round_to_half` makes of them.
 
     `ModelError` when it cannot be written.
     """
@@ -77,6 +80,7 @@ def save_edge(
         labels=list(labels),
         temperature=temperature,
         threshold=threshold,
+        early=early,
         encoders=[EncoderInfo(ENCODER_NAME, program.features_id, list(program.code_shape))],
         frame=[frame.steps, frame.channels, frame.height, frame.width],
         network=msgspec.to_builtins(net.config),

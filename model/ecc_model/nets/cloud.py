@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 import msgspec
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ecc_model.nets.ann import AnnConfig, build_ann, residual_classifier
@@ -61,17 +62,19 @@ class Decoder(nn.Module):
 class Tail(nn.Module):
     """The cloud's layers behind the decoder: all steps side by side as channels, then a residual ANN.
 
-    Shape: (T, B, C, H, W) decoded spikes -> (B, N) logits.
+    Shape: (t, B, C, H, W) decoded spikes, t <= T -> (B, N) logits. Steps that have not come are silent, which decoded
+    ones hardly ever are: so the tail knows how many it sees.
     """
 
     def __init__(self, config: CloudConfig) -> None:
         super().__init__()
-        inputs = config.steps * config.split_channels
-        self.layers = residual_classifier(inputs, config.tail_channels, TAIL_BLOCKS, config.classes)
+        self.inputs = config.steps * config.split_channels
+        self.layers = residual_classifier(self.inputs, config.tail_channels, TAIL_BLOCKS, config.classes)
 
     def forward(self, spikes: Tensor) -> Tensor:
         """Logits."""
-        return cast(Tensor, self.layers(spikes.transpose(0, 1).flatten(1, 2)))
+        sides = spikes.transpose(0, 1).flatten(1, 2)
+        return cast(Tensor, self.layers(F.pad(sides, (0, 0, 0, 0, 0, self.inputs - sides.shape[1]))))
 
 
 class CloudNet(nn.Module):
@@ -85,7 +88,7 @@ class CloudNet(nn.Module):
         self.teacher = None if config.teacher is None else build_ann(config.teacher)
 
     def features(self, code: Tensor) -> Tensor:
-        """Logits (B, N) for the spikes (T, B, C', H', W') of a bottleneck encoder."""
+        """Logits (B, N) for the spikes (t, B, C', H', W') of a bottleneck encoder: of all T steps, or leading ones."""
         return cast(Tensor, self.tail(self.decoder(code)))
 
     def frames(self, frames: Tensor) -> Tensor:

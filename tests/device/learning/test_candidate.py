@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from ecc_device.engines import NumpyEngine, ReferenceEngine
-from ecc_device.learning.candidate import Course, Judgement, judge, possible, write_taught
+from ecc_device.learning import lwf
+from ecc_device.learning.candidate import Course, Judgement, judge, make_candidate, possible, write_taught
 from ecc_device.learning.job import Job, held_out
 from ecc_device.learning.lesson import count_rows, exit_logits, unpack_rows
-from ecc_device.learning.recipes import LEARNERS
+from ecc_device.learning.recipes import LEARNERS, LWF, OURS
 from ecc_model import bits
+from ecc_model.errors import UpdateError
 from ecc_model.modelfile import read_edge
 from ecc_model.nets.checkpoint import load_edge
 from ecc_model.nets.neuron import Lif
@@ -71,7 +73,7 @@ def test_every_candidate_learns_new_classes_and_carries_the_same_statistics(mode
     fresh = [k % 10 for k in range(100)]
     rows = np.stack([np.frombuffer(row, np.uint8) for row in class_rows(models.program, fresh, seed=8)])
     assert (exit_logits(taught.program, rows).argmax(axis=1) == fresh).mean() >= 0.95
-    accepted, reason = judge(course, taught, job).accepted, judge(course, taught, job).reason
+    accepted, reason = judge(course, taught).accepted, judge(course, taught).reason
     assert accepted, reason
     write_taught(tmp_path / "candidate.pt", job, taught)
     written = read_edge(tmp_path / "candidate.pt")
@@ -136,6 +138,32 @@ def test_a_later_update_learns_on_from_each_kind_of_model(models, course, tmp_pa
         assert later.taught("analytic").statistics.rows.tolist() == [48] * 6 + [32] * 4
 
 
+def test_classes_that_are_learnt_one_after_the_other_keep_their_slots(models, tmp_path):
+    edge = models.edge
+    for index, new in enumerate([(8, 9), (6, 7)]):
+        labels = [*new] * 30 + [0, 1, 2, 3, 4, 5] * 4 + [8, 9] * 5
+        known = read_edge(edge).labels
+        rows = np.stack([np.frombuffer(row, np.uint8) for row in class_rows(models.program, labels, seed=20 + index)])
+        grown = [*known, *(DIGITS[label] for label in new)]
+        logits = 6.0 * np.eye(len(grown), dtype=np.float32)[[grown.index(DIGITS[label]) for label in labels]]
+        job = Job(model=str(edge), labels=grown, row_ids=list(range(len(labels))), learner="analytic", seed=0)
+        course = Course(
+            job, {"bits": rows, "logits": logits, "held": held_out(logits.argmax(axis=1))}, lambda share: None
+        )
+        verdict = judge(course, course.taught("analytic"))
+        assert verdict.accepted, verdict.reason
+        edge = tmp_path / f"{index}.pt"
+        write_taught(edge, job, course.taught("analytic"))
+    learnt = read_edge(edge)
+    assert learnt.labels == (*DIGITS[:6], "8", "9", "6", "7")
+    judging = learnt.guard.judge.astype(bool)
+    assert {learnt.labels[label] for label in learnt.guard.labels[judging]} == set(DIGITS)
+    fresh = [k % 10 for k in range(100)]
+    rows = np.stack([np.frombuffer(row, np.uint8) for row in class_rows(models.program, fresh, seed=8)])
+    named = [learnt.labels[index] for index in exit_logits(learnt.program, rows).argmax(axis=1)]
+    assert np.mean([name == DIGITS[label] for name, label in zip(named, fresh, strict=True)]) >= 0.95
+
+
 def test_the_gate_prefers_accepted_ones_then_agreement_then_a_smaller_loss():
     def judged(accepted, agreement, loss):
         return Judgement(accepted, "", {"held_agreement_after": agreement, "known_loss_points": loss})
@@ -151,3 +179,58 @@ def test_packed_rows_are_counted_like_frames(models):
     for row, own in zip(arrays["bits"], counts, strict=False):
         split = bits.unpack(row.tobytes(), models.program.split_shape)
         assert own[: models.program.split_shape[1] * 4].sum() == split.sum()
+
+
+def broken(error):
+    def learn_lesson(lesson, recipe):
+        raise error
+
+    return learn_lesson
+
+
+NO_MEMORY = "the update needs more than 2048 MiB; learn from fewer rows"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (UpdateError("torch is tired; let it rest"), "torch is tired; let it rest"),
+        (MemoryError(), NO_MEMORY),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 78643200 bytes"), NO_MEMORY),
+    ],
+)
+def test_a_learner_that_fails_is_left_out_with_its_reason(models, monkeypatch, tmp_path, error, reason):
+    monkeypatch.setattr(lwf, "learn_lesson", broken(error))
+    outcome = make_candidate(tmp_path, *update(models, "auto"), lambda share: None)
+    assert outcome.accepted, outcome.reason
+    assert [one["learner"] for one in outcome.figures["candidates"]] == ["analytic"]
+    assert outcome.figures["skipped"] == {"lwf": reason, "both": reason}
+    with pytest.raises(UpdateError, match=f"^{reason}$"):
+        make_candidate(tmp_path, *update(models, "lwf"), lambda share: None)
+
+
+def test_a_learner_that_runs_off_to_infinity_is_left_out(models, monkeypatch, tmp_path):
+    monkeypatch.setitem(LWF, "lwf", replace(OURS, steps=2, learning_rate=float("inf")))
+    outcome = make_candidate(tmp_path, *update(models, "auto"), lambda share: None)
+    assert outcome.accepted, outcome.reason
+    assert (
+        list(outcome.figures["skipped"].values())
+        == ["weights are not finite; train again with a smaller learning rate"] * 2
+    )
+
+
+def test_when_every_learner_fails_each_says_why(models, monkeypatch, tmp_path):
+    monkeypatch.setattr(lwf, "learn_lesson", broken(UpdateError("no")))
+    monkeypatch.setattr("ecc_device.learning.analytic.learn", broken_lesson)
+    with pytest.raises(UpdateError, match=r"^analytic: singular; lwf: no; both: singular$"):
+        make_candidate(tmp_path, *update(models, "auto"), lambda share: None)
+
+
+def broken_lesson(lesson):
+    raise UpdateError("singular")
+
+
+def test_another_error_is_nobodys_to_hide(models, monkeypatch, tmp_path):
+    monkeypatch.setattr(lwf, "learn_lesson", broken(RuntimeError("a bug")))
+    with pytest.raises(RuntimeError, match=r"^a bug$"):
+        make_candidate(tmp_path, *update(models, "auto"), lambda share: None)

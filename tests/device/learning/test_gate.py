@@ -22,6 +22,7 @@ def test_accepts_a_candidate_that_learns_and_keeps():
     assert reason == "held-out rows 10% -> 90%, known classes lose 0.5 points (90 % sure: below 1.8)"
     assert figures["known_loss_points"] == 0.5
     assert figures["held_agreement_after"] == 0.9
+    assert (figures["worst_class"], figures["worst_class_loss_points"]) == ("cat", 1.0)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,8 @@ def test_accepts_a_candidate_that_learns_and_keeps():
     [
         ({"rows": 100}, "cannot tell: 100 judging rows (of 200) and 20 held-out rows (of 10)"),
         ({"held": 9}, "cannot tell: 200 judging rows (of 200) and 9 held-out rows (of 10)"),
+        ({"rows": 100, "lost": 20}, "known classes lose 20.0 points on 100 rows, 3.0 are allowed"),  # few, and certain
+        ({"rows": 100, "lost": 3}, "cannot tell: 100 judging rows (of 200) and 20 held-out rows (of 10)"),
         ({"lost": 8}, "known classes lose 4.0 points on 200 rows, 3.0 are allowed"),
         ({"lost": 6, "lost_class": 1}, "class 'dog' certainly loses: 6.0 points on 100 rows"),
         ({"held_before": 10, "held_after": 10}, "held-out rows do not improve: 50% before, 50% after"),

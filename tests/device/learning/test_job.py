@@ -20,12 +20,15 @@ from ecc_device.store import Row
 from ecc_model.errors import UpdateError
 
 CLOUD = ("a", "b", "c", "d")
-NAMES = {b"abcd": CLOUD}
+LATER = ("e", "d", "c", "b", "a")  # of the same cloud: one more, and in another order
+OTHER = ("x", "a")  # of another worker
+NAMES = {b"abcd": CLOUD, b"late": LATER, b"else": OTHER}
 
 
 def row(row_id, label, labels_id=b"abcd"):
-    logits = np.zeros(4, "<f4")
-    logits[CLOUD.index(label)] = 5.0
+    names = NAMES.get(labels_id, CLOUD)
+    logits = np.zeros(len(names), "<f4")
+    logits[names.index(label)] = 5.0
     return Row(
         row_id, 0.0, bytes(32), bytes([row_id % 256] * 4), "a", "labelled", logits.tobytes(), labels_id, 1.0, 1, None
     )
@@ -103,9 +106,44 @@ def test_a_damaged_job_is_named(tmp_path, damage):
 def test_an_outcome_is_whole_or_not_there(tmp_path):
     with pytest.raises(UpdateError, match=r"^the learner left no valid outcome"):
         read_outcome(tmp_path)
-    outcome = Outcome(accepted=True, reason="fine", sha256="0", figures={"rows": 3}, probe=[[0.5, 1.0]])
+    outcome = Outcome(accepted=True, reason="fine", sha256="0", figures={"rows": 3}, probe=[[0.5, 1.0]], row_ids=[7])
     write_outcome(tmp_path, outcome)
     assert read_outcome(tmp_path) == outcome
     (tmp_path / "outcome.json").write_bytes(b'{"accepted": true')
     with pytest.raises(UpdateError, match=r"^the learner left no valid outcome"):
         read_outcome(tmp_path)
+
+
+def test_slots_follow_the_clouds_list_in_whatever_order_classes_were_seen():
+    ways = [rows(a=10, c=6, d=6), rows(d=6, c=6, a=10)]
+    jobs = [assemble(Path("m.pt"), ("b", "a"), way, NAMES.get, "lwf", 0)[0] for way in ways]
+    assert [job.labels for job in jobs] == [["b", "a", "c", "d"]] * 2
+
+
+def test_a_list_that_grows_and_is_reordered_means_the_same_names():
+    early = [row(index, "ab"[index % 2]) for index in range(12)]
+    late = [row(12 + index, "aec"[index % 3], b"late") for index in range(18)]
+    job, arrays = assemble(Path("m.pt"), ("a", "b"), early + late, NAMES.get, "lwf", 0)
+    assert job.labels == ["a", "b", "c", "e"]
+    named = arrays["logits"].argmax(axis=1)
+    assert [job.labels[index] for index in named] == [*("ab" * 6), *("aec" * 6)]
+    assert arrays["logits"][0].tolist() == [5.0, 0.0, 0.0, -25.0]  # that cloud did not know e
+
+
+def test_another_workers_list_adds_its_own_names():
+    ours = [row(index, "a") for index in range(14)]
+    others = [row(14 + index, "x", b"else") for index in range(6)]
+    job, arrays = assemble(Path("m.pt"), ("a", "b"), ours + others, NAMES.get, "lwf", 0)
+    assert job.labels == ["a", "b", "x"]
+    assert arrays["logits"][-1].tolist() == [0.0, -25.0, 5.0]
+    assert arrays["logits"][0].tolist() == [5.0, 0.0, -25.0]
+
+
+def test_rows_of_which_the_cloud_is_unsure_wait_and_name_no_class():
+    even = np.array([0.0, 0.0, 1.09, 0.0], "<f4").tobytes()  # c with 49.8 %
+    odds = np.array([0.0, 0.0, 1.11, 0.0], "<f4").tobytes()  # c with 50.3 %
+    answers = rows(a=20) + [replace(row(50 + index, "a"), logits=even) for index in range(9)]
+    job, _ = assemble(Path("m.pt"), ("a",), answers, NAMES.get, "lwf", 0)
+    assert (job.labels, len(job.row_ids), job.unsure) == (["a"], 20, 9)
+    job, _ = assemble(Path("m.pt"), ("a",), [replace(one, logits=odds) for one in answers], NAMES.get, "lwf", 0)
+    assert (job.labels, job.unsure) == (["a", "c"], 0)

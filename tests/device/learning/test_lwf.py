@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from ecc_device.learning.checkpoint import STOPPED, Checkpoint
 from ecc_device.learning.lwf import Lessons, grow, learn
 from ecc_device.learning.recipes import OURS, PLAIN
 from ecc_model import bits
 from ecc_model.nets.checkpoint import load_edge
 from ecc_model.nets.neuron import Lif
 from support.models import CONFIG, class_rows, write_tiny_models
+
+NOTHING = Checkpoint(None)
 
 
 @pytest.fixture(scope="module")
@@ -50,32 +53,75 @@ def test_growing_keeps_the_old_logits(exit_):
 
 
 def test_new_classes_are_learnt(exit_, lessons):
-    learnt = learn(exit_, lessons, OURS, 0, lambda share: None)
+    learnt = learn(exit_, lessons, OURS, 0, lambda share: None, NOTHING)
     assert accuracy(learnt, lessons.spikes, lessons.logits.argmax(1)) > 0.9
     assert accuracy(learnt, lessons.replay_spikes, lessons.replay_labels) > 0.9
 
 
 def test_our_recipe_freezes_batch_norm_and_the_published_one_moves_it(exit_, lessons):
     before = exit_[0].norm.running_mean.clone()
-    ours = learn(exit_, lessons, replace(OURS, steps=4), 0, lambda share: None)
-    plain = learn(exit_, lessons, replace(PLAIN, steps=4), 0, lambda share: None)
+    ours = learn(exit_, lessons, replace(OURS, steps=4), 0, lambda share: None, NOTHING)
+    plain = learn(exit_, lessons, replace(PLAIN, steps=4), 0, lambda share: None, NOTHING)
     assert torch.equal(ours[0].norm.running_mean, before)
     assert not torch.equal(plain[0].norm.running_mean, before)
 
 
 def test_the_old_exit_is_left_alone_and_the_seed_decides(exit_, lessons):
     before = [p.clone() for p in exit_.parameters()]
-    once = learn(exit_, lessons, replace(OURS, steps=6), 5, lambda share: None)
-    again = learn(exit_, lessons, replace(OURS, steps=6), 5, lambda share: None)
+    once = learn(exit_, lessons, replace(OURS, steps=6), 5, lambda share: None, NOTHING)
+    again = learn(exit_, lessons, replace(OURS, steps=6), 5, lambda share: None, NOTHING)
     assert all(torch.equal(a, b) for a, b in zip(before, exit_.parameters(), strict=True))
     assert all(torch.equal(a, b) for a, b in zip(once.parameters(), again.parameters(), strict=True))
 
 
 def test_progress_ends_at_one(exit_, lessons):
     shares = []
-    learn(exit_, lessons, replace(OURS, steps=4), 0, shares.append)
+    learn(exit_, lessons, replace(OURS, steps=4), 0, shares.append, NOTHING)
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
+
+
+@pytest.mark.parametrize("recipe", [OURS, PLAIN], ids=["ours", "plain"])
+def test_a_learner_that_is_stopped_goes_on_to_the_same_bits(exit_, lessons, tmp_path, recipe):
+    recipe = replace(recipe, steps=12)
+    whole = learn(exit_, lessons, recipe, 3, lambda share: None, NOTHING)
+    done = []
+    for stop_at in (1, 2, 7, 12):  # within an epoch, at its end, and after the last step
+        checkpoint = Checkpoint(tmp_path / "checkpoint")
+
+        def progress(share, stop_at=stop_at, checkpoint=checkpoint):
+            done.append(round(share * recipe.steps))
+            if done[-1] == stop_at:
+                checkpoint.stop()
+
+        with pytest.raises(SystemExit) as ended:
+            learn(exit_, lessons, recipe, 3, progress, checkpoint)
+        assert ended.value.code == STOPPED
+    torch.manual_seed(77)  # of no consequence
+    again = learn(exit_, lessons, recipe, 3, done.append, Checkpoint(tmp_path / "checkpoint"))
+    assert done == list(range(1, 13))  # no step was taken twice
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+
+
+def test_a_damaged_checkpoint_is_as_good_as_none(exit_, lessons, tmp_path):
+    path = tmp_path / "checkpoint"
+    path.write_bytes(bytes(100))
+    shares = []
+    learn(exit_, lessons, replace(OURS, steps=2), 0, shares.append, Checkpoint(path))
+    assert shares == [0.5, 1.0]
+
+
+def test_a_disk_without_room_for_a_checkpoint_does_not_end_the_learning(exit_, lessons, tmp_path, monkeypatch):
+    monkeypatch.setattr("ecc_device.learning.checkpoint.EVERY_S", 0.0)
+    shares = []
+    learn(exit_, lessons, replace(OURS, steps=2), 0, shares.append, Checkpoint(tmp_path / "missing" / "checkpoint"))
+    assert shares == [0.5, 1.0]
+
+
+def test_a_stop_outside_of_the_steps_ends_at_once():
+    with pytest.raises(SystemExit):
+        Checkpoint(None).stop()
 
 
 def _split():

@@ -28,6 +28,10 @@ def bare(tmp_path_factory):
     return write_tiny_models(tmp_path_factory.mktemp("bare"), learnable=True, statistics=False)
 
 
+def no_shadow(*_):
+    raise AssertionError("the shadow run is switched off")
+
+
 @contextlib.contextmanager
 def running(models, folder, learner):
     """A store with the factory model active and 144 answered rows, and where swaps are noted."""
@@ -36,7 +40,13 @@ def running(models, folder, learner):
         fill_answered(store, models.program)
         swaps = []
         manager = UpdateManager(
-            store, folder, VirtualClock(), lambda model, no: swaps.append((model.labels, no)), learner=learner
+            store,
+            folder,
+            VirtualClock(),
+            lambda model, no: swaps.append((model.labels, no)),
+            shadow=no_shadow,
+            shadow_frames=0,
+            learner=learner,
         )
         yield store, manager, swaps, folder
         manager.close()
@@ -81,7 +91,7 @@ def test_undocking_stops_the_update_and_keeps_the_rows(device):
     manager.handle("charging")
     manager.handle("undocked")
     decision = manager.wait(60)
-    assert decision.reason == "stopped: undocked; the rows stay for the next update"
+    assert decision.reason == "stopped: undocked; the next update goes on from here"
     assert swaps == []
     assert store.summary().rows["labelled"] == 144
     assert store.active_version().no == 1
@@ -162,7 +172,8 @@ def say(*_):
     print("now", flush=True)
     threading.Event().wait()
 swap = say if stage == "swap" else lambda *_: None
-manager = UpdateManager(store, folder, VirtualClock(), swap, learner="analytic" if stage == "swap" else "lwf")
+learner = "analytic" if stage == "swap" else "lwf"
+manager = UpdateManager(store, folder, VirtualClock(), swap, shadow=None, shadow_frames=0, learner=learner)
 model, no = open_active(Path(sys.argv[2]), store, folder, 0.0)
 manager.handle("charging")
 while stage == "learning" and not manager.status()["progress_percent"]:
@@ -190,7 +201,9 @@ def test_sigkill_during_an_update_leaves_the_old_model_and_all_rows(tmp_path, mo
         _, no = open_active(models.edge, store, folder, 0.0)
         assert no == 1
         assert store.summary().rows == {"waiting": 0, "labelled": 144, "learnt": 0}
-        manager = UpdateManager(store, folder, VirtualClock(), lambda *_: None, learner="analytic")
+        manager = UpdateManager(
+            store, folder, VirtualClock(), lambda *_: None, shadow=no_shadow, shadow_frames=0, learner="analytic"
+        )
         manager.handle("charging")
         assert manager.wait(120).accepted
         assert store.summary().rows["learnt"] == 144
@@ -228,7 +241,7 @@ def test_a_closed_manager_starts_nothing(device):
     _, manager, _, _ = device
     manager.close()
     manager.handle("charging")
-    assert manager.status() == {"running": False, "progress_percent": None, "last": None}
+    assert manager.status() == {"running": False, "progress_percent": None, "shadow": None, "last": None}
 
 
 def test_a_rejected_candidate_leaves_no_file(device, monkeypatch):

@@ -15,7 +15,7 @@ import numpy as np
 import typer
 
 from ecc_device.learning.job import Job, held_out, write_job
-from ecc_device.learning.manager import ONE_THREAD
+from ecc_device.learning.process import ONE_THREAD
 from ecc_model import console
 from ecc_model.modelfile import EdgeModel, read_edge
 from ecc_model.progress import progress_bar

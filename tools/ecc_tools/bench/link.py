@@ -27,9 +27,10 @@ from ecc_broker.server import start_broker
 from ecc_device.clock import SystemClock
 from ecc_device.engines import NumpyEngine
 from ecc_device.events import Health
-from ecc_device.offload import Offload, Ticket
+from ecc_device.offload import Offload
 from ecc_device.player import percentiles_ms
 from ecc_device.store import Store
+from ecc_device.tickets import Ticket
 from ecc_model import bits
 from ecc_model.errors import LinkError
 from ecc_model.modelfile import labels_id, read_edge
