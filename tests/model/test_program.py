@@ -148,6 +148,19 @@ def test_a_probe_or_a_second_exit_is_of_the_third_format() -> None:
     assert "second" not in to_records(small)[0]
 
 
+def test_an_exit_that_decides_among_known_classes_is_of_the_fourth_format() -> None:
+    small = small_program()
+    grown = replace(small, second=small_program(classes=5).exit, known=3)
+    assert (grown.format, grown.classes, to_records(grown)[0]["known"]) == (4, 5, 3)
+    same = from_records(*to_records(grown))
+    assert (same.known, same.classes, same.features_id) == (3, 5, small.features_id)
+    assert "known" not in to_records(small)[0]
+    for known in (-1, True, "3", 5000):
+        spec, tensors = to_records(grown)
+        with pytest.raises(CompileError, match=r"^the program's first exit decides among .* classes$"):
+            from_records(spec | {"known": known}, tensors)
+
+
 def test_no_exit_changes_the_id() -> None:
     small = small_program()
     for other in (probed_with()(), replace(small, second=small.exit), replace(small, second=probed_with()().exit)):
@@ -206,6 +219,18 @@ WRONG: dict[str, tuple[Callable[[], Program], str]] = {
     "second exit of two classes": (
         program_with(second=(*SMALL.exit[:-1], readout(RNG, 5, 2))),
         "the second exit has another number of classes than the first",
+    ),
+    "known classes without a second exit": (
+        program_with(known=3),
+        "the first exit decides among 3 classes, the exits have [3]",
+    ),
+    "other known classes than the first exit's": (
+        program_with(second=small_program(classes=5).exit, known=2),
+        "the first exit decides among 2 classes, the exits have [3, 5]",
+    ),
+    "no class beyond the known ones": (
+        program_with(second=SMALL.exit, known=3),
+        "the first exit decides among 3 classes, the exits have [3, 3]",
     ),
     "readout twice in the second exit": (
         program_with(second=(readout(RNG, 64, 5), readout(RNG, 5, 3))),

@@ -109,3 +109,13 @@ def test_the_logits_of_two_exits_are_rounded_before_they_are_added() -> None:
     assert reference.logits(program, spikes).tolist() == [2.0**24]
     program = Program(FrameSpec(1, 1, 1, 1), (one,), (one,), (readout(3, 0.5),), (readout(-1, 0.25),))
     assert reference.logits(program, spikes).tolist() == [1.25]
+
+
+def test_two_exits_are_added_or_the_first_decides_among_the_known_classes() -> None:
+    first, second = np.array([1, 4, 2], np.float32), np.array([0.5, -1, 3, 2.5, 9], np.float32)
+    assert reference.join([first], 0).tolist() == [1, 4, 2]
+    assert reference.join([first, second[:3]], 0).tolist() == [1.5, 3, 5]
+    # the largest known logit of the second exit is 3: class 3 is half a point below it, class 4 six above
+    assert reference.join([first, second], 3).tolist() == [1, 4, 2, 3.5, 10]
+    rows = reference.join([np.stack([first, -first]), np.stack([second, second])], 3)
+    assert rows.tolist() == [[1, 4, 2, 3.5, 10], [-1, -4, -2, -1.5, 5]]

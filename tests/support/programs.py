@@ -130,8 +130,11 @@ def programs(draw: st.DrawFn, *, most_steps: int = 4, most_channels: int = 5, pr
     encoder = _maps(draw, rng, split, SPIKE_THETA, most_channels)
     classes = draw(st.integers(1, 5))
     first = _exit(draw, rng, split, most_channels, classes, probes)
-    second = _exit(draw, rng, split, most_channels, classes, probes) if probes and draw(st.integers(0, 3)) == 0 else ()
-    return Program(spec, head, encoder, first, second)
+    if not probes or draw(st.integers(0, 3)):
+        return Program(spec, head, encoder, first)
+    new = draw(st.integers(0, 3))  # classes that only the second exit knows
+    second = _exit(draw, rng, split, most_channels, classes + new, probes)
+    return Program(spec, head, encoder, first, second, known=classes if new else 0)
 
 
 def _exit(

@@ -103,8 +103,9 @@ class Course:
         if learner == "analytic":
             return analytic.learn(self._lesson)
         if learner == "both":
-            closed, trained = self.taught("analytic"), self.taught("lwf")
-            program = analytic.average(trained.program, trained.temperature, closed.program, closed.temperature)
+            closed, trained = analytic.discriminant(self._lesson), self.taught("lwf")
+            temperature, _ = self.unlearnt.calibrate(exit_logits(closed, self.unlearnt.rows))
+            program = analytic.average(trained.program, trained.temperature, closed, temperature)
             return Learnt(program, trained.learnt.net)
         require("torch", "on-device learning")
         from ecc_device.learning import lwf  # loads torch, which is asked for first, by name

@@ -54,7 +54,7 @@ def learn_lesson(lesson: Lesson, recipe: Recipe) -> Learnt:
     )
     net.exit = learn(net.exit, lessons, recipe, lesson.seed, lesson.progress, lesson.checkpoint)
     net.config = msgspec.structs.replace(net.config, classes=len(lesson.labels))
-    return Learnt(replace(program, exit=compile_section(net.exit, steps=program.steps), second=()), net)
+    return Learnt(replace(program, exit=compile_section(net.exit, steps=program.steps), second=(), known=0), net)
 
 
 def grow(exit_: nn.Sequential, classes: int) -> nn.Sequential:

@@ -3,11 +3,13 @@
 import zipfile
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 
 from ecc_device.engines import NumpyEngine, ReferenceEngine
 from ecc_device.learning import lwf
+from ecc_device.learning.analytic import TAKEN_FOR_NEW, discriminant
 from ecc_device.learning.candidate import Course, Judgement, judge, make_candidate, possible, write_taught
 from ecc_device.learning.job import Job, held_out
 from ecc_device.learning.lesson import count_rows, exit_logits, unpack_rows
@@ -110,18 +112,45 @@ def test_without_gradients_torchs_part_is_copied_byte_for_byte(models, course, t
 
 def test_the_exits_are_what_their_learners_say(models, course):
     closed, trained, both = (course.taught(name).program for name in ("analytic", "lwf", "both"))
-    assert isinstance(closed.exit[-1], Probe)
-    assert ([type(layer) for layer in closed.exit[:-1]], closed.exit[-1].taps) == ([Conv, Conv, Conv, MaxPool], TAPS)
-    assert closed.second == trained.second == ()
+    assert closed.exit is course.model.program.exit
+    assert isinstance(closed.second[-1], Probe)
+    assert [type(layer) for layer in closed.second[:-1]] == [Conv, Conv, Conv, MaxPool]
+    assert closed.second[-1].taps == TAPS
     assert isinstance(trained.exit[-1], Readout)
-    assert (len(both.exit), len(both.second)) == (len(trained.exit), len(closed.exit))
-    assert (closed.format, trained.format, both.format) == (3, 1, 3)
+    assert trained.second == ()
+    assert (len(both.exit), len(both.second)) == (len(trained.exit), len(closed.second))
+    assert (closed.known, trained.known, both.known) == (6, 0, 0)
+    assert (closed.format, trained.format, both.format) == (4, 1, 3)
+
+
+def test_in_closed_form_the_models_own_exit_goes_on_deciding_among_its_classes(models, course):
+    before, after = course.model.program, course.taught("analytic").program
+    rows = course.unlearnt.rows
+    old, new = exit_logits(before, rows), exit_logits(after, rows)
+    np.testing.assert_array_equal(new[:, :6], old)
+    assert (new.argmax(axis=1) == course.unlearnt.labels).mean() > 0.9
+    replayed = course.model.guard.bits[course.model.guard.judge == 0]
+    taken = (exit_logits(after, replayed).argmax(axis=1) >= 6).mean()
+    assert taken <= TAKEN_FOR_NEW
+
+
+def test_classes_that_overlap_are_told_apart_in_favour_of_the_known_one(models):
+    job, arrays = update(models, "analytic", [6] * 40 + [0, 1, 2, 3, 4, 5] * 4)
+    job, arrays["logits"] = msgspec.structs.replace(job, labels=list(DIGITS[:7])), arrays["logits"][:, :7]
+    lookalikes = class_rows(models.program, [0] * 40, seed=7)  # all called "6", and nothing else than a "0"
+    arrays["bits"][:40] = np.stack([np.frombuffer(row, np.uint8) for row in lookalikes])
+    course = Course(job, arrays, lambda share: None)
+    replayed = course.model.guard.bits[course.model.guard.judge == 0]
+    taken = (exit_logits(course.taught("analytic").program, replayed).argmax(axis=1) >= 6).mean()
+    assert taken <= TAKEN_FOR_NEW
 
 
 def test_both_is_the_mean_of_both_each_over_its_temperature(models, course):
-    closed, trained, both = (course.taught(name) for name in ("analytic", "lwf", "both"))
+    trained, both = (course.taught(name) for name in ("lwf", "both"))
     rows = course.unlearnt.rows[:20]
-    parts = [exit_logits(one.program, rows) / one.temperature for one in (closed, trained)]
+    alone = discriminant(course._lesson)
+    temperature, _ = course.unlearnt.calibrate(exit_logits(alone, course.unlearnt.rows))
+    parts = [exit_logits(alone, rows) / temperature, exit_logits(trained.program, rows) / trained.temperature]
     mean = (parts[0] + parts[1]) / 2
     np.testing.assert_allclose(exit_logits(both.program, rows), mean, rtol=1e-4, atol=1e-4)
     for split in unpack_rows(rows[:3], both.program):
@@ -133,8 +162,8 @@ def test_a_later_update_learns_on_from_each_kind_of_model(models, course, tmp_pa
         path = tmp_path / f"{learner}.pt"
         write_taught(path, update(models, learner)[0], course.taught(learner))
         later = Course(*update(replace(models, edge=path), "auto"), lambda share: None)
-        assert later.taught("lwf").program.second == ()
-        assert later.taught("analytic").program.second == ()
+        assert (later.taught("lwf").program.second, later.taught("lwf").program.known) == ((), 0)
+        assert later.taught("analytic").program.known == (6 if learner == "analytic" else 0)
         assert later.taught("analytic").statistics.rows.tolist() == [48] * 6 + [32] * 4
 
 
@@ -222,7 +251,7 @@ def test_a_learner_that_runs_off_to_infinity_is_left_out(models, monkeypatch, tm
 def test_when_every_learner_fails_each_says_why(models, monkeypatch, tmp_path):
     monkeypatch.setattr(lwf, "learn_lesson", broken(UpdateError("no")))
     monkeypatch.setattr("ecc_device.learning.analytic.learn", broken_lesson)
-    with pytest.raises(UpdateError, match=r"^analytic: singular; lwf: no; both: singular$"):
+    with pytest.raises(UpdateError, match=r"^analytic: singular; lwf: no; both: no$"):
         make_candidate(tmp_path, *update(models, "auto"), lambda share: None)
 
 

@@ -61,7 +61,7 @@ def test_an_update_is_explained_in_words_with_its_figures():
         "known     loses 0.5 points on 204 judging rows (90 % sure: loses less than 1.8), 3.0 may be lost; "
         "most of all '4', 2.9 points",
         "held out  agrees with the cloud on 90% of 20 rows that were not learnt, 10% before; "
-        "more than before and 50% are asked for",
+        "more than before and 33% are asked for",
         "sure      calibration error 0.050 -> 0.020, threshold 0.500 -> 0.250",
         "candidate analytic: fine",
         "candidate both: worse",

@@ -15,7 +15,7 @@ class Published:
     source: str
 
 
-_FETRIL, _ADAGAUSS = "FeTrIL (WACV 2023), table 1", "AdaGauss (NeurIPS 2024), table 1"
+_FETRIL, _ADAGAUSS = "FeTrIL (WACV 2023)", "AdaGauss (NeurIPS 2024)"
 PUBLISHED: dict[tuple[str, str], tuple[Published, ...]] = {  # data, split
     ("cifar-100", "B50-Inc10"): (
         Published("LwF-MC", 45.9, None, _FETRIL),
