@@ -22,7 +22,7 @@ import torch
 from ecc_model import modelfile, rates, safetensors, statistics
 from ecc_model.bits import packed_size
 from ecc_model.errors import ModelCorrupt, ModelError, ModelFormat, ModelNotFound, ProgramMissing, WrongKind
-from ecc_model.modelfile import EdgeModel, labels_id, read_edge, read_manifest
+from ecc_model.modelfile import FORMAT, EdgeModel, labels_id, read_edge, read_manifest
 from ecc_model.nets.checkpoint import load_edge, save_edge
 from ecc_model.nets.neuron import Lif
 from ecc_model.program import to_records
@@ -257,9 +257,9 @@ FOREIGN = "guard labels outside of the model's labels"
 
 LIES: dict[str, tuple[Change, type[ModelError], str]] = {
     "future format": (
-        manifest_with(format=4, labels=7),
+        manifest_with(format=FORMAT + 1, labels=7),
         ModelFormat,
-        "model file of format 4, this version reads formats 1 to 3",
+        f"model file of format {FORMAT + 1}, this version reads formats 1 to {FORMAT}",
     ),
     "no format": (manifest_with(format=None), ModelCorrupt, "its manifest is not valid: Expected `int`, got `null`"),
     "cloud model": (
@@ -562,4 +562,4 @@ def test_a_model_that_was_saved_half_leaves_the_old_one(models: TinyModels, tmp_
 
 
 def test_the_format_number_is_pinned() -> None:
-    assert modelfile.FORMAT == 3
+    assert modelfile.FORMAT == 4
