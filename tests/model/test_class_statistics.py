@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ecc_device.engines import NumpyEngine
-from ecc_device.engines.base import Counter
+from ecc_device.engines.exits import Counter
 from ecc_model import reference, statistics
 from ecc_model.errors import CompileError, ModelError
 from ecc_model.layers import Tap

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecc_device.engines import NumpyEngine, ReferenceEngine
+from ecc_device.engines.base import Run
+from ecc_device.engines.exits import Exits
 from ecc_device.engines.numpy import FLOAT32_EXACT
 from ecc_model.frames import FrameSpec
+from ecc_model.layers import Layer, Shape, Tap
 from ecc_model.program import Conv, Linear, Program, Readout
-from support.programs import conv, frames_for, programs, readout, small_program, spikes_for
+from support.programs import conv, frames_for, probe, programs, readout, small_program, spikes_for
 
 
 def assert_same_bits(program: Program, frame: np.ndarray, split: np.ndarray) -> None:
@@ -104,3 +110,17 @@ def test_an_engine_keeps_nothing_between_frames(engine: type[NumpyEngine]) -> No
     before = running.head(first)
     running.head(second)
     np.testing.assert_array_equal(running.head(first), before)
+
+
+def test_layers_that_both_exits_have_run_once() -> None:
+    rng, program = np.random.default_rng(0), small_program()
+    common = program.exit[:2]
+    made: list[int] = []
+
+    def segment(layers: Sequence[Layer], shape: Shape) -> Run:
+        made.append(len(layers))
+        return NumpyEngine(program).segment(layers, shape)
+
+    counting = (*common, probe(rng, common, program.split_shape, [Tap(0, 2), Tap(2)], 5))
+    Exits(dataclasses.replace(program, second=counting, known=3), segment)
+    assert made == [2, 2]  # up to the last tap, and from there to the readout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 from hypothesis import strategies as st
@@ -133,8 +134,20 @@ def programs(draw: st.DrawFn, *, most_steps: int = 4, most_channels: int = 5, pr
     if not probes or draw(st.integers(0, 3)):
         return Program(spec, head, encoder, first)
     new = draw(st.integers(0, 3))  # classes that only the second exit knows
-    second = _exit(draw, rng, split, most_channels, classes + new, probes)
+    if not isinstance(first[-1], Probe) and draw(st.booleans()):
+        second = _counting_in(draw, rng, first, split, classes + new)
+    else:
+        second = _exit(draw, rng, split, most_channels, classes + new, probes)
     return Program(spec, head, encoder, first, second, known=classes if new else 0)
+
+
+def _counting_in(
+    draw: st.DrawFn, rng: np.random.Generator, first: tuple[AnyLayer, ...], split: Shape, classes: int
+) -> tuple[AnyLayer, ...]:
+    """A probe behind some of another exit's layers, as an update in closed form adds one."""
+    ends = [end for end in range(len(first)) if end == 0 or not isinstance(first[end - 1], AveragePool)]
+    layers = cast(tuple[Layer, ...], first[: draw(st.sampled_from(ends))])
+    return (*layers, probe(rng, layers, split, draw(_taps(layers, split)), classes))
 
 
 def _exit(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ecc_device.engines import NumpyEngine
-from ecc_device.engines.base import Counter
+from ecc_device.engines.exits import Counter
 from ecc_model.errors import CompileError
 from ecc_model.layers import AveragePool, MaxPool, Tap
 from ecc_model.nets.quantize import compile_network

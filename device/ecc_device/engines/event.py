@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecc_device.engines.arena import Arena, chosen_isa
-from ecc_device.engines.base import Exits, Run
+from ecc_device.engines.base import Run
+from ecc_device.engines.exits import Exits
 from ecc_model.bits import Spikes
 from ecc_model.frames import Pixels, fit
 from ecc_model.layers import Layer, Shape

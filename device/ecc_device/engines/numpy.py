@@ -9,7 +9,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from ecc_device.engines.base import Exits, Run, Whole, WholeHead, steps_first
+from ecc_device.engines.base import Run, Whole, WholeHead, steps_first
+from ecc_device.engines.exits import Exits
 from ecc_model.bits import Spikes
 from ecc_model.frames import Pixels
 from ecc_model.layers import HALF_LEAK, AveragePool, Conv, Currents, Layer, Linear, Pool, Readout, Residual, Shape

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecc_device.engines.base import Exits, Run, Whole, WholeHead
+from ecc_device.engines.base import Run, Whole, WholeHead
+from ecc_device.engines.exits import Exits
 from ecc_device.engines.tflite_graph import section_file
 from ecc_model.bits import Spikes
 from ecc_model.errors import MissingEngine, MissingPackage

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ecc_device.engines.base import Exits, Run, Whole, WholeHead, steps_first
+from ecc_device.engines.base import Run, Whole, WholeHead, steps_first
+from ecc_device.engines.exits import Exits
 from ecc_device.engines.numpy import exact_type
 from ecc_model.bits import Spikes
 from ecc_model.errors import MissingEngine, MissingPackage

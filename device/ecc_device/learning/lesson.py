@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecc_device.engines import make_engine
-from ecc_device.engines.base import Counter
+from ecc_device.engines.exits import Counter
 from ecc_device.learning.checkpoint import Checkpoint
 from ecc_device.learning.job import Job
 from ecc_model import bits, statistics
