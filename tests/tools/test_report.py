@@ -407,3 +407,35 @@ def test_document_names_every_field_of_the_contract() -> None:
     keys = {*record, *record["streams"][0], *record["update"], *record["worker"], *record["device"]}
     keys |= {*record["learners"][0], *record["checks"][0], *summarize([record])}
     assert sorted(key for key in keys if not re.search(rf"\b{key}\b", named)) == []
+
+
+def candidate(learner: str, reason: str, held: float, lost: float) -> dict[str, Any]:
+    figures = {"held_agreement_after": held, "known_loss_points": lost, "ece_after": 0.05}
+    return {"learner": learner, "reason": reason} | figures
+
+
+def test_the_update_is_shown_with_its_candidates_and_its_shadow_run(tmp_path):
+    decided = {
+        "learner": "analytic",
+        "candidates": [
+            candidate("analytic", "held-out rows 5% -> 58%", 0.58, 1.1),
+            candidate("lwf", "known classes lose 4.7 points", 0.79, 4.7),
+        ],
+        "skipped": {"both": "lwf: no torch"},
+        "unsure": 62,
+        "contradicted": 3,
+        "judge_rows": 360,
+        "held_rows": 19,
+        "shadow_frames": 100,
+        "shadow_clear": 37,
+        "shadow_changed": 1,
+        "shadow_new": 6,
+    }
+    data = made_up()
+    page = page_of(changed(data, update={**data.report["update"], "figures": decided}), tmp_path)
+    assert "<td>analytic</td><td>taken: held-out rows 5% -&gt; 58%</td>" in page
+    assert "<td>lwf</td><td>known classes lose 4.7 points</td>" in page
+    assert "<td>both</td><td>left out: lwf: no torch</td>" in page
+    assert "62 wait because the cloud was unsure of them, 3 because it contradicts a clear answer" in page
+    assert "Of 37 clear answers it changed 1 to another old class; it took 6 for new classes." in page
+    assert "The update</h2>" not in page_of(data, tmp_path)

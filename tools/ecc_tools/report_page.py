@@ -71,6 +71,7 @@ def render(data: DemoData) -> str:
         _streams(report),
         _plots(data, report),
         _examples(data.examples),
+        _update(report),
         _learners(data.learners),
         _counts(data, report),
         _provenance(report),
@@ -155,7 +156,7 @@ def _streams(report: Report) -> str:
         "The two streams are different frames, unseen at Setup. Edge: the edge's own answer to every frame; "
         "collaborative: the answer that stands. Old classes are those that the edge was trained on at Setup."
     )
-    return f'<h2>The two streams</h2>{_table(head, rows)}<p class="note">{note}</p>'
+    return f'<h2>The two streams</h2>{_table(head, rows, left=2)}<p class="note">{note}</p>'
 
 
 def _plots(data: DemoData, report: Report) -> str:
@@ -227,6 +228,39 @@ def picture(pixels: Pixels) -> str:
     out = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(frame)).save(out, "PNG")
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")
+
+
+def _update(report: Report) -> str:
+    """The candidates, what the gate said of each, and how the shadow run ended."""
+    figures = report.update.figures
+    if not figures.candidates and not figures.skipped:
+        return ""
+    rows = [
+        (
+            _text(one.learner),
+            _text(("taken: " if one.learner == figures.learner and report.update.accepted else "") + one.reason),
+            _text(percent(one.held_agreement_after)),
+            f"{one.known_loss_points:.1f} points",
+            f"{one.ece_after:.3f}",
+        )
+        for one in figures.candidates
+    ]
+    rows += [(_text(learner), _text(f"left out: {why}"), "–", "–", "–") for learner, why in figures.skipped.items()]
+    head = ("candidate", "the gate", "held-out rows as the cloud says", "lost on old classes", "calibration error")
+    notes = [
+        f"Learnt from {report.update.rows} rows; {figures.unsure} wait because the cloud was unsure of them, "
+        f"{figures.contradicted} because it contradicts a clear answer of the edge. "
+        f"Judged by {figures.judge_rows} rows of old classes and {figures.held_rows} held-out ones."
+    ]
+    if figures.shadow_frames is not None:
+        notes.append(
+            f"Shadow run: {figures.shadow_frames} frames, answered silently beside the old model. Of "
+            f"{figures.shadow_clear} clear answers it changed {figures.shadow_changed} to another old class; "
+            f"it took {figures.shadow_new} for new classes."
+        )
+    return f"<h2>The update</h2>{_table(head, rows, left=2)}" + "".join(
+        f'<p class="note">{_text(note)}</p>' for note in notes
+    )
 
 
 def _learners(learners: Sequence[LearnerRow]) -> str:

@@ -43,6 +43,32 @@ class StreamFigures(msgspec.Struct, frozen=True):
     latency_ms: Latency
 
 
+class Candidate(msgspec.Struct, frozen=True):
+    """One of the learners' candidates, and what the gate said of it."""
+
+    learner: str
+    reason: str
+    held_agreement_after: Share
+    known_loss_points: float
+    ece_after: Amount
+
+
+class DecisionFigures(msgspec.Struct, frozen=True):
+    """What the device decided by: see `ecc-device why-update`. The shadow run's are None where there was none."""
+
+    learner: str = ""
+    candidates: list[Candidate] = []
+    skipped: dict[str, str] = {}
+    unsure: Count = 0
+    contradicted: Count = 0
+    judge_rows: Count = 0
+    held_rows: Count = 0
+    shadow_frames: Count | None = None
+    shadow_clear: Count | None = None
+    shadow_changed: Count | None = None
+    shadow_new: Count | None = None
+
+
 class UpdateFigures(msgspec.Struct, frozen=True):
     """The update between the two replays."""
 
@@ -50,6 +76,7 @@ class UpdateFigures(msgspec.Struct, frozen=True):
     seconds: Amount
     accepted: bool
     reason: str
+    figures: DecisionFigures = DecisionFigures()
 
 
 class WorkerCounts(msgspec.Struct, frozen=True):
