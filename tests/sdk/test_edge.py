@@ -205,10 +205,10 @@ def test_time_spent_behind_other_threads_counts_against_the_deadline(
         runtime, offload = edge._device.runtime, edge._device.offload
         head, wait = runtime.engine.head, offload.wait
 
-        def slow(pixels: np.ndarray) -> np.ndarray:
+        def slow(pixels: np.ndarray, *steps: int) -> np.ndarray:
             inside.set()
             assert go_on.wait(PATIENCE_S)
-            return head(pixels)
+            return head(pixels, *steps)
 
         def noted(ticket: Ticket, timeout_s: float) -> None:
             given[ticket.row] = timeout_s

@@ -105,7 +105,7 @@ def test_nothing_is_raised_when_the_edge_is_not_open(lenient: Edge) -> None:
 def test_an_error_that_is_nobodys_does_not_stop_the_loop_either(lenient: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     with lenient:
         assert lenient._device is not None
-        monkeypatch.setattr(lenient._device.runtime.engine, "exit", lambda _: 1 // 0)
+        monkeypatch.setattr(lenient._device.runtime.engine, "exit", lambda *_: 1 // 0)
         with pytest.warns(EccWarning, match=r"^ZeroDivisionError: "):
             assert lenient.classify(frames(1)[0]).why == "failed"
         monkeypatch.undo()
@@ -114,7 +114,7 @@ def test_an_error_that_is_nobodys_does_not_stop_the_loop_either(lenient: Edge, m
 
 
 def test_ctrl_c_still_ends_the_loop(lenient: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(_: object) -> None:
+    def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     with lenient:
