@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from ecc_model import records
 from ecc_model.errors import ModelError
-from ecc_model.layers import AnyLayer, Layer, Probe, Shape, Tap, Terminal, largest_counts, tap_sizes, walk
+from ecc_model.layers import AnyLayer, Layer, Probe, Readout, Shape, Tap, Terminal, largest_counts, tap_sizes, walk
 from ecc_model.program import INT32_MAX, Program, to_records
 from ecc_model.proof import check_section
 from ecc_model.records import Tensors
@@ -156,6 +156,15 @@ def scaled(exit_: tuple[AnyLayer, ...], factor: float) -> tuple[AnyLayer, ...]:
     """The same exit with its logits times `factor`."""
     last = cast(Terminal, exit_[-1])
     return (*exit_[:-1], replace(last, scale=(last.scale * np.float32(factor)).astype(np.float32)))
+
+
+def lowered(exit_: tuple[AnyLayer, ...], first: int, amount: float, steps: int) -> tuple[AnyLayer, ...]:
+    """The same exit with the logits of the classes from `first` on lower by `amount`, as near as integers come."""
+    last = cast(Terminal, exit_[-1])
+    every = steps if isinstance(last, Readout) else 1  # a readout adds its bias in each time step
+    bias = last.bias.astype(np.int64)
+    bias[first:] -= np.rint(amount / (last.scale[first:].astype(np.float64) * every)).astype(np.int64)
+    return (*exit_[:-1], replace(last, bias=np.clip(bias, -INT32_MAX, INT32_MAX).astype(np.int32)))
 
 
 def stats_id(program: Program, statistics: Statistics) -> str:

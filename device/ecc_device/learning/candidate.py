@@ -6,9 +6,9 @@ Torch is loaded where a learner needs it, and only there.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,10 @@ from ecc_device.learning.clear import clarity
 from ecc_device.learning.doubt import believe
 from ecc_device.learning.gate import decide
 from ecc_device.learning.job import Job, Outcome
+from ecc_device.learning.joining import joined
 from ecc_device.learning.lesson import Learnt, Logits, exit_logits, make_lesson
 from ecc_device.learning.memory import memory_typed
-from ecc_device.learning.recipes import LEARNERS, LWF, REPLAY_PER_NEW_CLASS
+from ecc_device.learning.recipes import JOINED, LEARNERS, LWF, REPLAY_PER_NEW_CLASS
 from ecc_device.learning.unlearnt import unlearnt_rows
 from ecc_model.errors import EccError, MissingPackage, UpdateError
 from ecc_model.modelfile import EdgeModel, GuardSet, read_edge, write_learnt
@@ -74,6 +75,7 @@ class Course:
         self.before: Logits = np.concatenate([believed.judging, believed.held])
         self._lesson = make_lesson(self.model, job, believed.arrays, progress, checkpoint or Checkpoint(None))
         self._guard = grow_guard(self.model.guard, believed.arrays, len(self.model.labels))
+        self._learnt: dict[str, Learnt | EccError] = {}
         self._taught: dict[str, Taught | EccError] = {}
 
     def taught(self, learner: str) -> Taught:
@@ -82,35 +84,47 @@ class Course:
         `EccError` if this model file, this installation or the memory has not got the means for it, or if what it
         learnt makes no program.
         """
-        if learner not in self._taught:
-            try:
-                with memory_typed():
-                    self._taught[learner] = self._teach(learner)
-            except EccError as error:
-                self._taught[learner] = error
-        found = self._taught[learner]
-        if isinstance(found, EccError):
-            raise found
-        return found
+        return _once(self._taught, learner, self._teach)
 
     def _teach(self, learner: str) -> Taught:
-        learnt = self._learn(learner)
+        learnt = _once(self._learnt, learner, self._learn)
+        if learner in JOINED:
+            learnt = replace(learnt, program=joined(self.model, learnt.program, self.unlearnt))
         logits = exit_logits(learnt.program, self.unlearnt.rows)
         calibration = self.unlearnt.calibrate(logits)
         return Taught(learner, learnt, self._guard, self._lesson.statistics, *calibration, logits)
+
+    def _temperature(self, program: Program) -> float:
+        return self.unlearnt.calibrate(exit_logits(program, self.unlearnt.rows))[0]
 
     def _learn(self, learner: str) -> Learnt:
         if learner == "analytic":
             return analytic.learn(self._lesson)
         if learner == "both":
-            closed, trained = analytic.discriminant(self._lesson), self.taught("lwf")
-            temperature, _ = self.unlearnt.calibrate(exit_logits(closed, self.unlearnt.rows))
-            program = analytic.average(trained.program, trained.temperature, closed, temperature)
-            return Learnt(program, trained.learnt.net)
+            trained, closed = (_once(self._learnt, part, self._learn) for part in ("lwf", "analytic"))
+            warm, cool = (self._temperature(part.program) for part in (trained, closed))
+            return Learnt(analytic.average(trained.program, warm, closed.program, cool), trained.net)
         require("torch", "on-device learning")
         from ecc_device.learning import lwf  # loads torch, which is asked for first, by name
 
         return lwf.learn_lesson(self._lesson, LWF[learner])
+
+
+Made = TypeVar("Made")
+
+
+def _once(kept: dict[str, Made | EccError], learner: str, make: Callable[[str], Made]) -> Made:
+    """What `make` makes for a learner, or the error that it ends with, made once. Running out of memory is typed."""
+    if learner not in kept:
+        try:
+            with memory_typed():
+                kept[learner] = make(learner)
+        except EccError as error:
+            kept[learner] = error
+    found = kept[learner]
+    if isinstance(found, EccError):
+        raise found
+    return found
 
 
 def possible(learner: str, model: EdgeModel) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ class Recipe:
 
 OURS = Recipe()
 PLAIN = Recipe(l_new=0.0, l_old=0.5, replay=False, freeze_norm=False)
+JOINED = ("analytic", "lwf")  # the model's own exit goes on deciding among its classes: see `joining`
 LWF = {"lwf": OURS, "lwf-plain": PLAIN}  # those that need torch
 REPLAY_PER_NEW_CLASS = 10  # learnt rows of a new class that join the guard set, so that it is not forgotten later
 

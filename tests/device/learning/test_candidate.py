@@ -9,11 +9,11 @@ import pytest
 
 from ecc_device.engines import NumpyEngine, ReferenceEngine
 from ecc_device.learning import lwf
-from ecc_device.learning.analytic import TAKEN_FOR_NEW, discriminant
 from ecc_device.learning.candidate import Course, Judgement, judge, make_candidate, possible, write_taught
 from ecc_device.learning.job import Job, held_out
+from ecc_device.learning.joining import TAKEN_FOR_NEW
 from ecc_device.learning.lesson import count_rows, exit_logits, unpack_rows
-from ecc_device.learning.recipes import LEARNERS, LWF, OURS
+from ecc_device.learning.recipes import JOINED, LEARNERS, LWF, OURS
 from ecc_model import bits
 from ecc_model.errors import UpdateError
 from ecc_model.modelfile import read_edge
@@ -116,22 +116,21 @@ def test_the_exits_are_what_their_learners_say(models, course):
     assert isinstance(closed.second[-1], Probe)
     assert [type(layer) for layer in closed.second[:-1]] == [Conv, Conv, Conv, MaxPool]
     assert closed.second[-1].taps == TAPS
-    assert isinstance(trained.exit[-1], Readout)
-    assert trained.second == ()
-    assert (len(both.exit), len(both.second)) == (len(trained.exit), len(closed.second))
-    assert (closed.known, trained.known, both.known) == (6, 0, 0)
-    assert (closed.format, trained.format, both.format) == (4, 1, 3)
+    assert trained.exit is closed.exit
+    assert isinstance(trained.second[-1], Readout)
+    assert (len(both.exit), len(both.second)) == (len(trained.second), len(closed.second))
+    assert (closed.known, trained.known, both.known) == (6, 6, 0)
+    assert (closed.format, trained.format, both.format) == (4, 4, 3)
 
 
-def test_in_closed_form_the_models_own_exit_goes_on_deciding_among_its_classes(models, course):
-    before, after = course.model.program, course.taught("analytic").program
+@pytest.mark.parametrize("learner", JOINED)
+def test_the_models_own_exit_goes_on_deciding_among_its_classes(course, learner):
+    before, after = course.model.program, course.taught(learner).program
     rows = course.unlearnt.rows
     old, new = exit_logits(before, rows), exit_logits(after, rows)
     np.testing.assert_array_equal(new[:, :6], old)
     assert (new.argmax(axis=1) == course.unlearnt.labels).mean() > 0.9
-    replayed = course.model.guard.bits[course.model.guard.judge == 0]
-    taken = (exit_logits(after, replayed).argmax(axis=1) >= 6).mean()
-    assert taken <= TAKEN_FOR_NEW
+    assert (new[: course.unlearnt.judging].argmax(axis=1) >= 6).mean() <= TAKEN_FOR_NEW
 
 
 def test_classes_that_overlap_are_told_apart_in_favour_of_the_known_one(models):
@@ -140,17 +139,21 @@ def test_classes_that_overlap_are_told_apart_in_favour_of_the_known_one(models):
     lookalikes = class_rows(models.program, [0] * 40, seed=7)  # all called "6", and nothing else than a "0"
     arrays["bits"][:40] = np.stack([np.frombuffer(row, np.uint8) for row in lookalikes])
     course = Course(job, arrays, lambda share: None)
-    replayed = course.model.guard.bits[course.model.guard.judge == 0]
-    taken = (exit_logits(course.taught("analytic").program, replayed).argmax(axis=1) >= 6).mean()
+    judging = course.unlearnt.rows[: course.unlearnt.judging]
+    taken = (exit_logits(course.taught("analytic").program, judging).argmax(axis=1) >= 6).mean()
     assert taken <= TAKEN_FOR_NEW
+    alone = (exit_logits(course._learnt["analytic"].program, judging).argmax(axis=1) >= 6).mean()
+    assert alone > 0.05
 
 
 def test_both_is_the_mean_of_both_each_over_its_temperature(models, course):
-    trained, both = (course.taught(name) for name in ("lwf", "both"))
+    both = course.taught("both")
     rows = course.unlearnt.rows[:20]
-    alone = discriminant(course._lesson)
-    temperature, _ = course.unlearnt.calibrate(exit_logits(alone, course.unlearnt.rows))
-    parts = [exit_logits(alone, rows) / temperature, exit_logits(trained.program, rows) / trained.temperature]
+    parts = []
+    for name in ("analytic", "lwf"):
+        alone = course._learnt[name].program
+        temperature, _ = course.unlearnt.calibrate(exit_logits(alone, course.unlearnt.rows))
+        parts.append(exit_logits(alone, rows) / temperature)
     mean = (parts[0] + parts[1]) / 2
     np.testing.assert_allclose(exit_logits(both.program, rows), mean, rtol=1e-4, atol=1e-4)
     for split in unpack_rows(rows[:3], both.program):
@@ -158,12 +161,11 @@ def test_both_is_the_mean_of_both_each_over_its_temperature(models, course):
 
 
 def test_a_later_update_learns_on_from_each_kind_of_model(models, course, tmp_path):
-    for learner in ("analytic", "both"):
+    for learner, known in (("analytic", 6), ("lwf", 6), ("both", 0)):
         path = tmp_path / f"{learner}.pt"
         write_taught(path, update(models, learner)[0], course.taught(learner))
         later = Course(*update(replace(models, edge=path), "auto"), lambda share: None)
-        assert (later.taught("lwf").program.second, later.taught("lwf").program.known) == ((), 0)
-        assert later.taught("analytic").program.known == (6 if learner == "analytic" else 0)
+        assert [later.taught(name).program.known for name in ("analytic", "lwf")] == [known, known]
         assert later.taught("analytic").statistics.rows.tolist() == [48] * 6 + [32] * 4
 
 
