@@ -43,7 +43,8 @@ def decide(exam: Exam, names: list[str]) -> tuple[bool, str, dict[str, Any]]:
     judged, held = len(exam.known_before), len(exam.held_before)
     loss, bound = _loss_points(exam.known_before, exam.known_after)
     before, after = _share(exam.held_before), _share(exam.held_after)
-    classes = [_class_loss(exam, index) for index in range(len(names))]
+    # each class is a chance to be wrong about some class: together they share the level (Bonferroni)
+    classes = [_class_loss(exam, index, CERTAIN / len(names)) for index in range(len(names))]
     worst = max(range(len(names)), key=lambda index: classes[index].points)
     figures = {
         "judge_rows": judged,
@@ -79,16 +80,16 @@ class _ClassLoss(NamedTuple):
     certain: bool
 
 
-def _class_loss(exam: Exam, index: int) -> _ClassLoss:
+def _class_loss(exam: Exam, index: int, level: float) -> _ClassLoss:
     rows = exam.known_class == index
     before, after = exam.known_before[rows], exam.known_after[rows]
     points, _ = _loss_points(before, after)
-    return _ClassLoss(points, int(rows.sum()), _certain(before, after))
+    return _ClassLoss(points, int(rows.sum()), _certain(before, after, level))
 
 
-def _certain(before: Flags, after: Flags) -> bool:
+def _certain(before: Flags, after: Flags, level: float = CERTAIN) -> bool:
     """Whether something is lost that chance does not explain."""
-    return _chance(before, after) < CERTAIN
+    return _chance(before, after) < level
 
 
 def _loss_points(before: Flags, after: Flags) -> tuple[float, float]:

@@ -57,3 +57,16 @@ def test_thousands_of_changed_rows_are_judged_too():
     mixed.known_before[np.flatnonzero(mixed.known_class == 1)[:100]] = False
     accepted, why, _ = decide(mixed, NAMES)
     assert (accepted, why) == (False, "class 'cat' certainly loses: 10.0 points on 2000 rows")
+
+
+def test_with_many_classes_one_of_them_loses_something_by_chance():
+    """Four of sixty rows are certain (p = 1/16) for one class, and no wonder for one of six."""
+    names = [str(index) for index in range(6)]
+    known_class = np.arange(360) % 6
+    before, after = np.ones(360, bool), np.ones(360, bool)
+    after[np.flatnonzero(known_class == 3)[:4]] = False
+    held = np.zeros(20, bool), np.ones(20, bool)
+    assert decide(Exam(before, after, known_class, *held), names)[0]
+    after[np.flatnonzero(known_class == 3)[:6]] = False
+    accepted, reason, _ = decide(Exam(before, after, known_class, *held), names)
+    assert (accepted, reason) == (False, "class '3' certainly loses: 10.0 points on 60 rows")
