@@ -20,7 +20,7 @@ from ecc_model.bits import Spikes
 from ecc_model.modelfile import EarlyInfo, EdgeModel
 from ecc_model.numerics import normalized_entropy, softmax
 
-MAX_LOSS = 0.003  # share of frames whose right answer may be lost
+MAX_LOSS = 0.003  # of the mean of the classes' accuracies
 LIMITS = tuple(k / 100 for k in range(1, 101))
 
 
@@ -67,7 +67,8 @@ def temperature_after(model: EdgeModel, steps: int) -> float:
 def fit_early(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> EarlyInfo | None:
     """Temperatures, and the largest limit that loses at most `MAX_LOSS`; None where no frame would end early.
 
-    logits: (R, T, N), after each step, of rows that were not learnt from; labels: (R,).
+    logits: (R, T, N), after each step, of rows that were not learnt from; labels: (R,). Classes count alike, however
+    few rows one has: the first steps must not cost what was just learnt.
     """
     before = logits[:, :-1]
     temperatures = [fit_temperature(before[:, step].tolist(), labels.tolist()) for step in range(before.shape[1])]
@@ -78,9 +79,11 @@ def fit_early(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> EarlyIn
         ]
     ).reshape(before.shape[:2])
     right = logits.argmax(axis=2) == labels[:, None]
-    whole, best = int(right[:, -1].sum()), 0.0
+    present = np.unique(labels)
+    weights = 1.0 / (len(present) * np.bincount(labels)[labels])
+    whole, best = float(weights @ right[:, -1]), 0.0
     for limit in LIMITS:
         ended = np.column_stack([entropies <= limit, np.ones(len(right), np.bool_)]).argmax(axis=1)
-        if right[np.arange(len(right)), ended].sum() >= whole - MAX_LOSS * len(right):
+        if weights @ right[np.arange(len(right)), ended] >= whole - MAX_LOSS - 1e-9:
             best = limit
     return EarlyInfo(temperatures=temperatures, limit=best) if (entropies <= best).any() else None

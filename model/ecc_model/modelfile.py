@@ -194,6 +194,7 @@ def write_learnt(
     labels: Sequence[str],
     temperature: float,
     threshold: float,
+    early: EarlyInfo | None,
     provenance: dict[str, str],
     statistics: Statistics | None,
 ) -> None:
@@ -202,7 +203,12 @@ def write_learnt(
     `ModelError` when it cannot be written, `ModelCorrupt` for a parent whose records are not at its end.
     """
     manifest = msgspec.structs.replace(
-        parent.manifest, labels=list(labels), temperature=temperature, threshold=threshold, provenance=provenance
+        parent.manifest,
+        labels=list(labels),
+        temperature=temperature,
+        threshold=threshold,
+        early=early,
+        provenance=provenance,
     )
     with whole_file(path) as partial:
         shutil.copyfile(parent.path, partial)

@@ -14,6 +14,7 @@ from ecc_device.replay import Replay
 from ecc_model import bits
 from ecc_model.errors import ModelCorrupt
 from ecc_model.modelfile import EarlyInfo, read_edge
+from ecc_model.numerics import normalized_entropy, softmax
 from support.models import TinyModels, write_tiny_models
 from support.workers import World, frames, row_of
 
@@ -97,6 +98,15 @@ def test_the_limit_is_the_largest_that_keeps_right_answers_right() -> None:
     model_entropy = 0.99  # of the unsure ones, whatever the temperature
     assert 0.0 < found.limit < model_entropy
     assert len(found.temperatures) == 1
+
+
+def test_a_class_of_few_rows_counts_as_much_as_the_others() -> None:
+    sure = ([9.0, 0.0], [9.0, 0.0])
+    hasty = ([5.0, 0.0], [0.0, 5.0])  # the first step takes the new class for the old one, and is sure
+    rows, labels = logits(*[sure] * 400, hasty), np.array([0] * 400 + [1])
+    found = fit_early(rows, labels)
+    assert found is not None
+    assert found.limit < normalized_entropy(softmax([5.0, 0.0], found.temperatures[0]))
 
 
 def test_without_a_sure_first_step_there_is_no_limit() -> None:

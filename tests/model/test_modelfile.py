@@ -502,6 +502,7 @@ def write_child(parent: EdgeModel, path: Path) -> None:
         parent.program,
         parent.guard,
         labels=parent.labels,
+        early=None,
         temperature=parent.temperature,
         threshold=0.75,
         provenance={"made-by": "tests"},

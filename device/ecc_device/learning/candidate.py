@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ecc_device.early import fit_early
 from ecc_device.learning import analytic
 from ecc_device.learning.checkpoint import Checkpoint
 from ecc_device.learning.clear import clarity
@@ -20,12 +21,12 @@ from ecc_device.learning.doubt import believe
 from ecc_device.learning.gate import decide
 from ecc_device.learning.job import Job, Outcome
 from ecc_device.learning.joining import joined
-from ecc_device.learning.lesson import Learnt, Logits, exit_logits, make_lesson
+from ecc_device.learning.lesson import Learnt, Logits, exit_logits, make_lesson, step_logits
 from ecc_device.learning.memory import memory_typed
 from ecc_device.learning.recipes import JOINED, LEARNERS, LWF, REPLAY_PER_NEW_CLASS
 from ecc_device.learning.unlearnt import unlearnt_rows
 from ecc_model.errors import EccError, MissingPackage, UpdateError
-from ecc_model.modelfile import EdgeModel, GuardSet, read_edge, write_learnt
+from ecc_model.modelfile import EarlyInfo, EdgeModel, GuardSet, read_edge, write_learnt
 from ecc_model.optional import require
 from ecc_model.program import Program
 from ecc_model.statistics import Statistics
@@ -37,7 +38,7 @@ PROBE_ROWS = 4
 class Taught:
     """A candidate in memory: what was learnt, the grown guard set and statistics, and how it was calibrated.
 
-    logits: of the rows that calibrated it.
+    logits: of the rows that calibrated it. early: None where all frames must take all steps.
     """
 
     learner: str
@@ -47,6 +48,7 @@ class Taught:
     temperature: float
     threshold: float
     logits: Logits
+    early: EarlyInfo | None
 
     @property
     def program(self) -> Program:
@@ -90,9 +92,10 @@ class Course:
         learnt = _once(self._learnt, learner, self._learn)
         if learner in JOINED:
             learnt = replace(learnt, program=joined(self.model, learnt.program, self.unlearnt))
-        logits = exit_logits(learnt.program, self.unlearnt.rows)
-        calibration = self.unlearnt.calibrate(logits)
-        return Taught(learner, learnt, self._guard, self._lesson.statistics, *calibration, logits)
+        steps = step_logits(learnt.program, self.unlearnt.rows)
+        calibration = self.unlearnt.calibrate(steps[:, -1])
+        early = fit_early(steps, self.unlearnt.labels)
+        return Taught(learner, learnt, self._guard, self._lesson.statistics, *calibration, steps[:, -1], early)
 
     def _temperature(self, program: Program) -> float:
         return self.unlearnt.calibrate(exit_logits(program, self.unlearnt.rows))[0]
@@ -250,6 +253,7 @@ def write_taught(path: Path, job: Job, taught: Taught) -> None:
         "labels": job.labels,
         "temperature": taught.temperature,
         "threshold": taught.threshold,
+        "early": taught.early,
         "provenance": model.manifest.provenance | provenance,
         "statistics": taught.statistics,
     }

@@ -7,12 +7,13 @@ import msgspec
 import numpy as np
 import pytest
 
+from ecc_device.early import fit_early
 from ecc_device.engines import NumpyEngine, ReferenceEngine
 from ecc_device.learning import lwf
 from ecc_device.learning.candidate import Course, Judgement, judge, make_candidate, possible, write_taught
 from ecc_device.learning.job import Job, held_out
 from ecc_device.learning.joining import TAKEN_FOR_NEW
-from ecc_device.learning.lesson import count_rows, exit_logits, unpack_rows
+from ecc_device.learning.lesson import count_rows, exit_logits, step_logits, unpack_rows
 from ecc_device.learning.recipes import JOINED, LEARNERS, LWF, OURS
 from ecc_model import bits
 from ecc_model.errors import UpdateError
@@ -144,6 +145,16 @@ def test_classes_that_overlap_are_told_apart_in_favour_of_the_known_one(models):
     assert taken <= TAKEN_FOR_NEW
     alone = (exit_logits(course._learnt["analytic"].program, judging).argmax(axis=1) >= 6).mean()
     assert alone > 0.05
+
+
+def test_a_candidate_says_anew_which_frames_may_end_early(models, course, tmp_path):
+    taught = course.taught("lwf")
+    rows, labels = course.unlearnt.rows, course.unlearnt.labels
+    steps = step_logits(taught.program, rows)
+    np.testing.assert_array_equal(steps[:, -1], exit_logits(taught.program, rows))
+    assert taught.early == fit_early(steps, labels) is not None
+    write_taught(tmp_path / "learnt.pt", course.job, taught)
+    assert read_edge(tmp_path / "learnt.pt").manifest.early == taught.early
 
 
 def test_both_is_the_mean_of_both_each_over_its_temperature(models, course):
