@@ -10,11 +10,11 @@ SANITIZED := -g -O1 -std=c11 -Wall -Wextra -Wconversion -Werror -fsanitize=addre
 PIP_INSTALL := -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo example test test-slow test-native test-core test-arm64 wheels check format reference results clean
+.PHONY: help demo demo-train example test test-slow test-native test-core test-arm64 wheels check format reference results clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  PYTHON=$(PYTHON) makes .venv, and is what test-core tests; SEEDS="0 1 2" is for the demo"
+	@echo "  PYTHON=$(PYTHON) makes .venv, and is what test-core tests; SEEDS="0 1 2" is for demo-train"
 
 # torch first and alone: whatever asks for torch later finds the pinned one installed
 $(READY): pyproject.toml constraints.txt setup.py $(wildcard $(NATIVE)/*)
@@ -23,10 +23,13 @@ $(READY): pyproject.toml constraints.txt setup.py $(wildcard $(NATIVE)/*)
 	$(BIN)/python $(PIP_INSTALL) -e '.[dev]'
 	@touch $@
 
-demo: $(READY) ## The whole loop on real digits; report in runs/demo
-	$(BIN)/ecc-tools demo-train --out runs/demo $(foreach seed,$(SEEDS),--seed $(seed))
+demo: $(READY) ## The whole loop on photographs, with the models of examples/; report in runs/demo
+	$(BIN)/ecc-tools demo --out runs/demo
 
-example: $(READY) ## A robot's loop on the demo's models (after `make demo`)
+demo-train: $(READY) ## The same on handwritten digits, from training on; report in runs/digits
+	$(BIN)/ecc-tools demo-train --out runs/digits $(foreach seed,$(SEEDS),--seed $(seed))
+
+example: $(READY) ## A robot's loop on the models of examples/
 	$(BIN)/python examples/01_robot_loop.py --frames 50
 
 test: $(READY) ## All tests but the slow ones

@@ -9,10 +9,12 @@ import argparse
 import contextlib
 import itertools
 import sys
+from pathlib import Path
 
 from ecc_device.sources import open_source
 from ecc_snn import EccError, Edge, Result
 
+HERE = Path(__file__).parent
 FULL, CRAWL = 1.0, 0.1  # metres per second
 GAIN = 0.2  # share of the missing speed that is won back with each frame
 
@@ -26,8 +28,10 @@ def next_speed(speed: float, result: Result) -> float:
 def main() -> None:
     """Drive through the frames of a source and print each decision."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--model", default="runs/demo/vgg9.pt", help="the edge model")
-    options.add_argument("--source", default="runs/demo/second.npz", help="an .npz, a folder of images, or camera:N")
+    options.add_argument("--model", default=HERE / "models" / "vgg9.pt", help="the edge model")
+    options.add_argument(
+        "--source", default=str(HERE / "streams" / "second.npz"), help="an .npz, a folder of images, or camera:N"
+    )
     options.add_argument("--broker", help="mqtt://host:port; without: alone")
     options.add_argument("--state", default="runs/robot", help="folder of the buffer and the learnt models")
     options.add_argument("--frames", type=int, help="stop after so many")

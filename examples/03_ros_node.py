@@ -14,6 +14,7 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from ecc_snn import EccError, Edge, Result
 
+HERE = Path(__file__).parent
 # encoding -> bytes of a pixel, and which of them are red, green and blue (or grey)
 ENCODINGS = {
     "rgb8": (3, (0, 1, 2)),
@@ -100,7 +102,7 @@ class Classifier:
 def main() -> None:
     """Run the node until it is told to stop."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--model", default="runs/demo/vgg9.pt", help="the edge model")
+    options.add_argument("--model", default=HERE / "models" / "vgg9.pt", help="the edge model")
     options.add_argument("--broker", help="mqtt://host:port; without: alone")
     options.add_argument("--state", help="folder of the buffer and the learnt models")
     options.add_argument("--device", default="robot", help="this robot's name on its site")

@@ -17,6 +17,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -24,6 +25,7 @@ import numpy as np
 
 from ecc_snn import AsyncEdge, EccError, Result
 
+HERE = Path(__file__).parent
 MAX_BYTES = 64 << 20  # of a frame
 
 
@@ -87,7 +89,7 @@ async def run(chosen: argparse.Namespace) -> None:
 def main() -> None:
     """Read the options and serve."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--model", default="runs/demo/vgg9.pt", help="the edge model")
+    options.add_argument("--model", default=HERE / "models" / "vgg9.pt", help="the edge model")
     options.add_argument("--broker", help="mqtt://host:port; without: alone")
     options.add_argument("--state", default="runs/service", help="folder of the buffer and the learnt models")
     options.add_argument("--host", default="127.0.0.1", help="where to listen; nobody is asked for a password")

@@ -30,7 +30,7 @@ def _ecc_cloud() -> None:
     """Cloud worker: answers spikes and frames from a site's devices with logits."""
 
 
-@app.command(epilog="Example: ecc-cloud start --model runs/demo/cloud.pt --broker mqtt://127.0.0.1:1883")
+@app.command(epilog="Example: ecc-cloud start --model examples/models/cloud.pt --broker mqtt://127.0.0.1:1883")
 def start(
     model: Annotated[Path, typer.Option(help="The cloud.pt made together with the devices' model.")],
     broker: Annotated[str, typer.Option(help="mqtt://host:port, or mqtts://user@host:port.")],

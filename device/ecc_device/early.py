@@ -21,6 +21,7 @@ from ecc_model.modelfile import EarlyInfo, EdgeModel
 from ecc_model.numerics import normalized_entropy, softmax
 
 MAX_LOSS = 0.003  # of the mean of the classes' accuracies
+MIN_SAVED = 0.15  # share of the steps; for less nothing is risked
 LIMITS = tuple(k / 100 for k in range(1, 101))
 
 
@@ -65,7 +66,7 @@ def temperature_after(model: EdgeModel, steps: int) -> float:
 
 
 def fit_early(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> EarlyInfo | None:
-    """Temperatures, and the largest limit that loses at most `MAX_LOSS`; None where no frame would end early.
+    """Temperatures, and the largest limit that loses at most `MAX_LOSS`; None where it saves less than `MIN_SAVED`.
 
     logits: (R, T, N), after each step, of rows that were not learnt from; labels: (R,). Classes count alike, however
     few rows one has: the first steps must not cost what was just learnt.
@@ -81,9 +82,9 @@ def fit_early(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> EarlyIn
     right = logits.argmax(axis=2) == labels[:, None]
     present = np.unique(labels)
     weights = 1.0 / (len(present) * np.bincount(labels)[labels])
-    whole, best = float(weights @ right[:, -1]), 0.0
+    whole, best, saved = float(weights @ right[:, -1]), 0.0, 0.0
     for limit in LIMITS:
         ended = np.column_stack([entropies <= limit, np.ones(len(right), np.bool_)]).argmax(axis=1)
         if weights @ right[np.arange(len(right)), ended] >= whole - MAX_LOSS - 1e-9:
-            best = limit
-    return EarlyInfo(temperatures=temperatures, limit=best) if (entropies <= best).any() else None
+            best, saved = limit, 1.0 - float(weights @ (ended + 1.0)) / right.shape[1]
+    return EarlyInfo(temperatures=temperatures, limit=best) if saved >= MIN_SAVED else None

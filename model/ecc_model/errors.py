@@ -63,7 +63,7 @@ class ModelNotFound(ModelError):
     """There is no such file."""
 
     def __init__(self, path: Path | str) -> None:
-        super().__init__(f"{path}: no such model file; check the path, or make one with: ecc-tools demo")
+        super().__init__(f"{path}: no such model file; check the path, or make one with: ecc-tools demo-train")
 
 
 class ModelCorrupt(ModelError):

@@ -266,7 +266,7 @@ START = ["start", "--source", "stream.npz", "--model", "vgg9.pt"]
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "missing model": (
         [*REPLAY[:3], "none.pt"],
-        "none.pt: no such model file; check the path, or make one with: ecc-tools demo",
+        "none.pt: no such model file; check the path, or make one with: ecc-tools demo-train",
     ),
     "truncated model": (
         [*REPLAY[:3], "cut.pt"],

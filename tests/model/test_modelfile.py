@@ -458,7 +458,11 @@ def test_other_files_are_told_apart(models: TinyModels, tmp_path: Path) -> None:
     with zipfile.ZipFile(other, "w") as archive:
         archive.writestr("a/photo.jpg", b"x")
     for path, error, message in [
-        (tmp_path / "none.pt", ModelNotFound, "no such model file; check the path, or make one with: ecc-tools demo"),
+        (
+            tmp_path / "none.pt",
+            ModelNotFound,
+            "no such model file; check the path, or make one with: ecc-tools demo-train",
+        ),
         (text, ModelCorrupt, "not a usable model file (File is not a zip file); copy it again from where it was made"),
         (empty, ModelCorrupt, "not a usable model file (File is not a zip file); copy it again from where it was made"),
         (other, ModelCorrupt, "not a usable model file (no manifest inside); copy it again from where it was made"),

@@ -39,21 +39,38 @@ Out = Annotated[Path, typer.Option(help="Folder for state, logs and report; repl
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
 
+SHIPPED = {
+    "model": Path("examples/models/vgg9.pt"),
+    "cloud": Path("examples/models/cloud.pt"),
+    "first": Path("examples/streams/first.npz"),
+    "second": Path("examples/streams/second.npz"),
+}
+
+
 @app.command(epilog="Example: ecc-tools demo --out runs/demo")
 def demo(
-    model: Annotated[Path, typer.Option(help="The edge model.")] = Path("examples/models/vgg9.pt"),
-    cloud: Annotated[Path, typer.Option(help="The worker's model.")] = Path("examples/models/cloud.pt"),
-    first: Annotated[Path, typer.Option(help="A recording with labels (.npz).")] = Path("examples/streams/first.npz"),
-    second: Annotated[Path, typer.Option(help="Another one.")] = Path("examples/streams/second.npz"),
+    model: Annotated[Path, typer.Option(help="The edge model.")] = SHIPPED["model"],
+    cloud: Annotated[Path, typer.Option(help="The worker's model.")] = SHIPPED["cloud"],
+    first: Annotated[Path, typer.Option(help="A recording with labels (.npz).")] = SHIPPED["first"],
+    second: Annotated[Path, typer.Option(help="Another one.")] = SHIPPED["second"],
     out: Out = Path("runs/demo"),
     as_json: AsJson = False,
 ) -> None:
-    """Run and teach the whole system on two recordings with labels, as separate processes, and report."""
-    from ecc_tools.demo import GENERAL
+    """Run and teach the whole system on two recordings with labels, as separate processes, and report.
+
+    Without options on the models and streams of a checkout's examples folder.
+    """
+    from ecc_tools import demo as loop
     from ecc_tools.demo_data import DemoModels
 
+    missing = [path for path in (model, cloud, first, second) if not path.is_file()]
+    if missing:
+        raise loop.DemoRefused(
+            f"{missing[0]}: no such file; run in a checkout of ecc-snn, or give --model, --cloud, --first and --second"
+        )
     models = DemoModels(model, cloud, first, second)
-    _demo(out, [0], as_json, lambda folder, seed, stage: models, GENERAL)
+    shipped = models == DemoModels(*SHIPPED.values())
+    _demo(out, [0], as_json, lambda folder, seed, stage: models, loop.SHIPPED if shipped else loop.GENERAL)
 
 
 @app.command(name="demo-train", epilog="Example: ecc-tools demo-train --out runs/digits --seed 0 --seed 1 --seed 2")

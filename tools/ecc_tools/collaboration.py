@@ -82,11 +82,11 @@ def learner_row(
 ) -> LearnerRow:
     """One line of the learners' table: a model's answers at its threshold, beside the factory model's."""
     line = curve(answers, threshold)
-    loss = factory.edge_right[known].mean() - answers.edge_right[known].mean()
+    lost = int(factory.edge_right[known].sum()) - int(answers.edge_right[known].sum())
     return LearnerRow(
         name,
         100.0 * float(answers.edge_right.mean()),
-        100.0 * float(loss),
+        100.0 * lost / int(known.sum()),
         100.0 * float((answers.entropy > threshold).mean()),
         100.0 * rate_not_recalibrated,
         100.0 * float(line.accuracy[line.operating]),

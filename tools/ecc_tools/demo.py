@@ -61,6 +61,7 @@ class Promises:
 
 
 DIGITS = Promises(gain_points=25.0, fewer_uploads=0.40, body_bytes=32, agreement=0.98)
+SHIPPED = Promises(gain_points=5.0, fewer_uploads=0.40, body_bytes=64, agreement=0.9)  # the models in examples/
 GENERAL = Promises(gain_points=0.0, fewer_uploads=0.0, body_bytes=128, agreement=0.0)  # nothing is known of the models
 SetUp = Callable[[Path, int, Stage], DemoModels]  # makes or names the models and streams of a seed, in a folder
 

@@ -152,7 +152,7 @@ def test_a_candidate_says_anew_which_frames_may_end_early(models, course, tmp_pa
     rows, labels = course.unlearnt.rows, course.unlearnt.labels
     steps = step_logits(taught.program, rows)
     np.testing.assert_array_equal(steps[:, -1], exit_logits(taught.program, rows))
-    assert taught.early == fit_early(steps, labels) is not None
+    assert taught.early == fit_early(steps, labels)
     write_taught(tmp_path / "learnt.pt", course.job, taught)
     assert read_edge(tmp_path / "learnt.pt").manifest.early == taught.early
 

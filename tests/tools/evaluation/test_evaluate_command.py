@@ -63,7 +63,7 @@ def test_from_the_shell(models: TinyModels, images: Path, tmp_path: Path) -> Non
     failed = subprocess.run([*command[:2], "missing.pt", *command[3:]], capture_output=True, text=True, check=False)
     assert (failed.returncode, failed.stdout) == (1, "")
     assert failed.stderr == (
-        "error: missing.pt: no such model file; check the path, or make one with: ecc-tools demo\n"
+        "error: missing.pt: no such model file; check the path, or make one with: ecc-tools demo-train\n"
     )
 
 
