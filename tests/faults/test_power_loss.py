@@ -98,7 +98,7 @@ def test_a_device_killed_in_an_update_starts_again_with_the_old_model_and_all_ro
     assert pupil.results[-1]["model_no"] == 1
     status = pupil.status()
     assert (status["model_no"], status["labels"]) == (1, list(DIGITS[:6]))
-    assert status["update"] == {"running": False, "progress_percent": None, "last": None}
+    assert status["update"] == {"running": False, "progress_percent": None, "last": None, "shadow": None}
     assert rows.items() <= pupil.rows().items()
     assert pupil.run.end() == 0
     with Store.open(pupil.state, read_only=True) as store:

@@ -97,6 +97,6 @@ def test_a_table_stands_in_the_form_of_docs_results_with_published_figures_besid
     }
     fetril = next(row for row in table.rows if row["learner"] == "FeTrIL")
     assert (fetril["seed"], fetril["n"], fetril["average"], fetril["average_published"]) == (None, None, None, 66.3)
-    assert any("FeTrIL (WACV 2023), table 1" in note for note in table.notes)
+    assert any("FeTrIL (WACV 2023)" in note for note in table.notes)
     print_table(table)
     assert "69.0 to 71.3" in capsys.readouterr().out

@@ -323,7 +323,7 @@ def test_a_model_file_without_statistics_learns_by_gradients(tmp_path, bare):
         assert [one["learner"] for one in decision.figures["candidates"]] == ["lwf"]
         assert swaps == [(DIGITS, 2)]
         model, _ = open_active(bare.edge, store, folder, 0.0)
-        assert (model.statistics, model.program.format) == (None, 1)
+        assert (model.statistics, model.program.format) == (None, 4)
     with running(bare, tmp_path / "other", "analytic") as (_, manager, _, _):
         manager.handle("charging")
         assert manager.wait(60).reason == (
