@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ecc_tools.demo import DemoRefused, _decision, clear
+from ecc_tools.demo import DemoRefused, _decision, _loss_check, clear
 
 
 def test_what_another_demo_left_goes(tmp_path):
@@ -80,3 +80,12 @@ def test_sigterm_unwinds_the_demo_so_that_its_processes_end(tmp_path):
         demo.terminate()
         assert demo.communicate(timeout=30)[0] == "down\n"
     assert demo.returncode == 130
+
+
+def test_a_loss_is_too_much_where_the_frames_are_enough_to_tell():
+    promise, measured, kept = _loss_check(3.5, 600)
+    assert (promise, kept) == ("old classes lose <= 3 points, as far as 600 frames tell", True)
+    assert measured == "3.5 points (90 % sure: above 2.5)"
+    assert not _loss_check(3.5, 6000)[2]
+    assert not _loss_check(6.0, 600)[2]
+    assert _loss_check(-1.0, 600)[1:] == ("-1.0 points (90 % sure: above -1.0)", True)
