@@ -54,7 +54,7 @@ HEAVY = {
 }
 LIGHT = [
     *("ecc_model", "ecc_broker", "ecc_broker.cli", "ecc_device", "ecc_device.cli"),
-    *("ecc_snn", "ecc_snn.testing", "ecc_cloud.cli"),
+    *("ecc_snn", "ecc_snn.testing", "ecc_cloud.cli", "ecc_tools.cli"),
 ]
 OPTIONAL = "model/ecc_model/optional.py"
 

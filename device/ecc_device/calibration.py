@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ecc_model.numerics import exps, logs
+from ecc_model.numerics import exps, logs, normalized_entropy, softmax
 
 # Fitted on a grid of 5 % steps, not to the last bit: equal rows give an equal temperature on every machine.
 TEMPERATURES = tuple(round(1.05**k, 4) for k in range(-28, 57))  # 0.26 to 15.4
@@ -30,6 +31,11 @@ def fit_temperature(logits: Sequence[Sequence[float]], labels: Sequence[int]) ->
         return -math.fsum(logs(np.maximum(weights[chosen] / totals, _LEAST_PROBABILITY)).tolist())
 
     return min(TEMPERATURES, key=loss)
+
+
+def entropies(logits: NDArray[np.float32], temperature: float) -> list[float]:
+    """Normalized entropies of logits (rows, N)."""
+    return [normalized_entropy(softmax(row, temperature)) for row in logits.tolist()]
 
 
 def fit_threshold(scores: Sequence[float], accepted: float = ACCEPTED_SHARE) -> float:

@@ -269,8 +269,12 @@ class Offload:
             self._budget.spend(len(request), backlog=True)
         return taken
 
+    def _taken(self, name: str, payload: bytes) -> bool:
+        """Whether the link takes a message."""
+        return self._link.publish(self._topics[name], payload, expiry_s=topics.BY_NAME[name].expiry_s)
+
     def _publish(self, name: str, payload: bytes, row: int) -> bool:
-        if not self._link.publish(self._topics[name], payload, expiry_s=topics.BY_NAME[name].expiry_s):
+        if not self._taken(name, payload):
             return False
         self._store.count("sent")
         with contextlib.suppress(StoreError):  # on a full disk the row's own count is the least of it
@@ -389,7 +393,7 @@ class Offload:
         left_s = None if until_s is None else max(0.0, until_s - self._clock.monotonic())
         try:
             request = question.message(part, budget_ms(left_s))
-            taken = self._link.publish(self._topics["features"], request, expiry_s=topics.BY_NAME["features"].expiry_s)
+            taken = self._taken("features", request)
         except (WireError, LinkError) as error:
             self._health.say("too-large", str(error))
             taken = False

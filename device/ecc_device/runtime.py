@@ -12,7 +12,7 @@ from typing import Any
 
 from ecc_device.budget import Budget
 from ecc_device.clock import Clock
-from ecc_device.early import answer_after, see
+from ecc_device.early import answer_after, early_limit, see
 from ecc_device.engines import Engine, make_engine
 from ecc_device.events import Health, check_event
 from ecc_device.evidence import Evidence, Known
@@ -66,8 +66,8 @@ def _activate(model: EdgeModel, no: int, filter_: str, seed: int, engine_name: s
     engine = make_engine(engine_name, model.program)
     known = Known(model, engine)
     made = make_filter(filter_, known, seed)
-    threshold, early = filter_threshold(made, known), model.manifest.early
-    limit = min(early.limit, threshold) if early is not None and made.name == ENDS_EARLY else None
+    threshold = filter_threshold(made, known)
+    limit = early_limit(model, threshold) if made.name == ENDS_EARLY else None
     return _Active(model, engine, no, made, threshold, limit)
 
 

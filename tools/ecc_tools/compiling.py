@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ecc_device.calibration import fit_temperature, fit_threshold
-from ecc_device.early import fit_early
+from ecc_device.calibration import entropies, fit_temperature, fit_threshold
+from ecc_device.early import fit_early, step_logits
 from ecc_device.engines import make_engine
 from ecc_device.learning.gate import MIN_JUDGE_ROWS
 from ecc_device.sources import open_source
@@ -27,7 +27,6 @@ from ecc_model.nets.cloud import CloudNet
 from ecc_model.nets.neuron import Lif
 from ecc_model.nets.quantize import compile_network
 from ecc_model.nets.vgg import HIDDEN, STAGES, SpikingVgg9, VggConfig, to_unit
-from ecc_model.numerics import normalized_entropy, softmax
 from ecc_model.program import Program
 from ecc_model.rates import RateTable
 from ecc_tools.augmentation import Augmentation
@@ -112,7 +111,7 @@ def write_model(
         provenance=provenance,
         rates=table,
         statistics=statistics,
-        early=fit_early(step_logits(program, frames), labels),
+        early=fit_early(step_logits(program, map(make_engine(None, program).head, frames)), labels),
         half=half,
     )
     return program, table
@@ -204,7 +203,7 @@ def calibrate(program: Program, frames: Pixels, labels: Labels, augmentation: Au
         shown = integer_logits(program, show(frames, VIEWS, augmentation))
         truth = np.tile(labels, VIEWS)
     temperature = fit_temperature(shown.tolist(), truth.tolist())
-    return temperature, fit_threshold([normalized_entropy(softmax(row, temperature)) for row in plain.tolist()])
+    return temperature, fit_threshold(entropies(plain, temperature))
 
 
 def show(frames: Pixels, count: int, augmentation: Augmentation) -> Pixels:
@@ -218,16 +217,6 @@ def integer_logits(program: Program, frames: Pixels) -> NDArray[np.float32]:
     """Logits (N, classes) as the device computes them."""
     batched = BatchedProgram(program)
     return np.concatenate([batched.run(chunk).logits for chunk in in_chunks(frames)])
-
-
-def step_logits(program: Program, frames: Pixels) -> NDArray[np.float32]:
-    """Logits (N, T, classes) after 1, 2, ... T time steps, as the device computes them."""
-    engine = make_engine(None, program)
-    logits = np.empty((len(frames), program.steps, program.classes), np.float32)
-    for index, frame in enumerate(frames):
-        for step in range(program.steps):
-            logits[index, step] = engine.exit(engine.head(frame, step, step + 1), step)
-    return logits
 
 
 def split_spikes(program: Program, frames: Pixels) -> NDArray[np.bool_]:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecc_device.learning.candidate import Course
+from ecc_device.learning.gate import Z_90
 from ecc_device.learning.job import assemble
 from ecc_device.store import Store
 from ecc_model.errors import EccError
@@ -37,7 +38,6 @@ from ecc_tools.stages import Stage
 
 EXAMPLES = 12
 MAX_LOSS_POINTS = 3.0
-Z_90 = 1.2816  # one-sided 90 % of the normal distribution
 MAX_COLLAB_DEFICIT_POINTS = 1.0
 MAX_INTEGER_GAP_POINTS = 0.5
 # what a run leaves in its folder, which the next run empties

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -84,7 +85,7 @@ class Whole:
         return out - self._run(self._seen[:start]) if out.ndim == 1 else out[start:]
 
 
-class WholeHead:
+class WholeHead(ABC):
     """An engine whose head runs all steps of a frame at once, and hands them out as they are asked for."""
 
     _split: Spikes
@@ -95,5 +96,5 @@ class WholeHead:
             self._split = self._whole(frame)
         return self._split[start:stop]
 
-    def _whole(self, frame: Pixels) -> Spikes:
-        raise NotImplementedError
+    @abstractmethod
+    def _whole(self, frame: Pixels) -> Spikes: ...

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ecc_device.early import fit_early
+from ecc_device.early import fit_early, step_logits
 from ecc_device.learning import analytic
 from ecc_device.learning.checkpoint import Checkpoint
 from ecc_device.learning.clear import clarity
@@ -21,7 +21,7 @@ from ecc_device.learning.doubt import believe
 from ecc_device.learning.gate import decide
 from ecc_device.learning.job import Job, Outcome
 from ecc_device.learning.joining import joined
-from ecc_device.learning.lesson import Learnt, Logits, exit_logits, make_lesson, step_logits
+from ecc_device.learning.lesson import Learnt, Logits, exit_logits, make_lesson, unpack_rows
 from ecc_device.learning.memory import memory_typed
 from ecc_device.learning.recipes import JOINED, LEARNERS, LWF, REPLAY_PER_NEW_CLASS
 from ecc_device.learning.unlearnt import unlearnt_rows
@@ -92,13 +92,13 @@ class Course:
         learnt = _once(self._learnt, learner, self._learn)
         if learner in JOINED:
             learnt = replace(learnt, program=joined(self.model, learnt.program, self.unlearnt))
-        steps = step_logits(learnt.program, self.unlearnt.rows)
+        steps = step_logits(learnt.program, unpack_rows(self.unlearnt.rows, learnt.program))
         calibration = self.unlearnt.calibrate(steps[:, -1])
         early = fit_early(steps, self.unlearnt.labels)
         return Taught(learner, learnt, self._guard, self._lesson.statistics, *calibration, steps[:, -1], early)
 
     def _temperature(self, program: Program) -> float:
-        return self.unlearnt.calibrate(exit_logits(program, self.unlearnt.rows))[0]
+        return self.unlearnt.temperature(exit_logits(program, self.unlearnt.rows))
 
     def _learn(self, learner: str) -> Learnt:
         if learner == "analytic":

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ecc_device.calibration import fit_threshold
+from ecc_device.calibration import entropies, fit_threshold
 from ecc_device.learning.lesson import Logits
-from ecc_model.numerics import normalized_entropy, softmax
 
 CLEAR_SHARE = 0.5  # of the judging rows
 Flags = NDArray[np.bool_]
@@ -29,11 +28,6 @@ class Clarity:
     entropy: float
     rows: int
     changed: int
-
-
-def entropies(logits: Logits, temperature: float) -> list[float]:
-    """Normalized entropies of logits (R, N)."""
-    return [normalized_entropy(softmax(row, temperature)) for row in logits.tolist()]
 
 
 def clear_level(judging: Logits, temperature: float) -> float:

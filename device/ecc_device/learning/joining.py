@@ -31,7 +31,7 @@ def joined(model: EdgeModel, learnt: Program, unlearnt: Unlearnt) -> Program:
         return learnt
     known = len(last.weight)
     logits = exit_logits(learnt, unlearnt.rows)
-    temperature, _ = unlearnt.calibrate(logits)
+    temperature = unlearnt.temperature(logits)
     old = (np.arange(len(unlearnt.rows)) < unlearnt.judging) & (unlearnt.labels < known)
     own = exit_logits(replace(program, second=(), known=0), unlearnt.rows[old]).argmax(axis=1)
     right = logits[old][own == unlearnt.labels[old]] / temperature

@@ -84,17 +84,6 @@ def exit_logits(program: Program, rows: Packed) -> Logits:
     return logits
 
 
-def step_logits(program: Program, rows: Packed) -> Logits:
-    """Logits (R, T, N) after each time step of packed split-point rows uint8 (R, bytes)."""
-    engine = make_engine(None, program)
-    logits = np.zeros((len(rows), program.steps, program.classes), np.float32)
-    for index, row in enumerate(rows):
-        split = bits.unpack(row.tobytes(), program.split_shape)
-        for step in range(program.steps):
-            logits[index, step] = engine.exit(split[step : step + 1], step)
-    return logits
-
-
 def unpack_rows(rows: Packed, program: Program) -> Spikes:
     """Packed rows uint8 (R, bytes) to spikes (R, T, C, H, W)."""
     spikes = np.zeros((len(rows), *program.split_shape), np.bool_)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecc_device.calibration import expected_calibration_error, fit_temperature, fit_threshold
+from ecc_device.calibration import entropies, expected_calibration_error, fit_temperature, fit_threshold
 from ecc_device.learning.gate import Exam
 from ecc_device.learning.lesson import Logits, Packed
 from ecc_model.modelfile import EdgeModel
-from ecc_model.numerics import normalized_entropy, softmax
+from ecc_model.numerics import softmax
 
 Labels = NDArray[np.int64]
 
@@ -35,10 +35,13 @@ class Unlearnt:
         The temperature comes from all rows; the threshold, which is a share of known frames, from those that nobody
         picked for being hard: held-out rows of classes that were known before went up because they were.
         """
-        temperature = fit_temperature(logits.tolist(), self.labels.tolist())
+        temperature = self.temperature(logits)
         unpicked = (np.arange(len(self.rows)) < self.judging) | (self.labels >= self.classes)
-        scores = [normalized_entropy(softmax(row, temperature)) for row in logits[unpicked].tolist()]
-        return temperature, fit_threshold(scores)
+        return temperature, fit_threshold(entropies(logits[unpicked], temperature))
+
+    def temperature(self, logits: Logits) -> float:
+        """The temperature alone, for logits (R, N)."""
+        return fit_temperature(logits.tolist(), self.labels.tolist())
 
     def exam(self, before: Logits, after: Logits) -> Exam:
         """Right and wrong by the logits of the old model and of the candidate."""

@@ -7,13 +7,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from ecc_device.early import fit_early
+from ecc_device.early import fit_early, step_logits
 from ecc_device.engines import NumpyEngine, ReferenceEngine
 from ecc_device.learning import lwf
 from ecc_device.learning.candidate import Course, Judgement, judge, make_candidate, possible, write_taught
 from ecc_device.learning.job import Job, held_out
 from ecc_device.learning.joining import TAKEN_FOR_NEW
-from ecc_device.learning.lesson import count_rows, exit_logits, step_logits, unpack_rows
+from ecc_device.learning.lesson import count_rows, exit_logits, unpack_rows
 from ecc_device.learning.recipes import JOINED, LEARNERS, LWF, OURS
 from ecc_model import bits
 from ecc_model.errors import UpdateError
@@ -150,7 +150,7 @@ def test_classes_that_overlap_are_told_apart_in_favour_of_the_known_one(models):
 def test_a_candidate_says_anew_which_frames_may_end_early(models, course, tmp_path):
     taught = course.taught("lwf")
     rows, labels = course.unlearnt.rows, course.unlearnt.labels
-    steps = step_logits(taught.program, rows)
+    steps = step_logits(taught.program, unpack_rows(rows, taught.program))
     np.testing.assert_array_equal(steps[:, -1], exit_logits(taught.program, rows))
     assert taught.early == fit_early(steps, labels)
     write_taught(tmp_path / "learnt.pt", course.job, taught)

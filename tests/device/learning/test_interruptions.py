@@ -202,6 +202,7 @@ def test_interruptions_at_random_moments_lose_no_row_and_break_no_model(models, 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(4 * 3600)
 def test_very_many_interruptions_lose_no_row_and_break_no_model(models, answered, tmp_path):
     count, seed = int(os.environ.get("ECC_INTERRUPTIONS", "1000")), int(os.environ.get("ECC_SEED", "1"))
     ended = interruptions(count, tmp_path, answered, models, ["analytic", "lwf"], seed)

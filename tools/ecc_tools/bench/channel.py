@@ -20,7 +20,6 @@ from ecc_broker.codec import RAW, decode_spikes, encode_spikes
 from ecc_model import bits, console
 from ecc_model.bits import Spikes
 from ecc_model.errors import WireError
-from ecc_model.modelfile import read_edge
 from ecc_model.optional import require
 from ecc_model.rates import RateTable, agreed
 
@@ -92,15 +91,11 @@ def channel(
 
 
 def _measure(edge: Path, cloud: Path, data: str, root: Path | None, most: int) -> dict[str, Any]:
-    from ecc_cloud.model import CloudModel
     from ecc_tools.batched import BatchedProgram, in_chunks
-    from ecc_tools.collaborate.labelled import check_classes, open_labelled
-    from ecc_tools.collaborate.observe import check_pair
+    from ecc_tools.bench.pair import open_pair
     from ecc_tools.stages import stages
 
-    model, worker, labelled = read_edge(edge), CloudModel(cloud), open_labelled(data, root, "test")
-    check_pair(model, worker, "features")
-    check_classes(labelled, worker.labels)
+    model, worker, labelled = open_pair(edge, cloud, data, root)
     shown, truth = labelled.frames[:most], labelled.truth[:most]
     _, table = agreed(model.program.features_id, model.rates, worker.encoders)
     rows = []

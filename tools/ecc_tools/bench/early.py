@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from ecc_device.early import Seen, see
+from ecc_device.early import Seen, early_limit, see
 from ecc_device.engines import make_engine
 from ecc_device.frame import Frame
 from ecc_model import console
@@ -52,12 +52,12 @@ def _measure(path: Path, data: str, root: Path | None, most: int) -> dict[str, A
     from ecc_tools.collaborate.labelled import check_classes, open_labelled
 
     model, labelled = read_edge(path), open_labelled(data, root, "test")
-    if model.manifest.early is None:
+    limit = early_limit(model, model.threshold)
+    if limit is None:
         raise ModelError(f"{path}: says nothing of ending frames early; assemble or compile it again")
     check_classes(labelled, model.labels)
     known = np.isin(np.array(labelled.names)[labelled.labels], model.labels)
     shown, truth = labelled.frames[known][:most], np.array(labelled.truth)[known][:most]
-    limit = min(model.manifest.early.limit, model.threshold)
     engine = make_engine(None, model.program)
     spent = np.zeros((2, len(shown)))
     answers: list[tuple[Seen, Seen]] = []

@@ -21,7 +21,6 @@ from ecc_broker.codec import encode_spikes
 from ecc_model import console
 from ecc_model.errors import SourceError
 from ecc_model.frames import Pixels
-from ecc_model.modelfile import read_edge
 from ecc_model.optional import require
 from ecc_model.rates import agreed
 from ecc_tools.bench.wire import IMAGES, image_bytes
@@ -100,17 +99,12 @@ def images(
 
 
 def _compare(edge: Path, cloud: Path, data: str, root: Path | None, most: int, out: Path) -> dict[str, Any]:
-    from ecc_cloud.model import CloudModel
     from ecc_tools.batched import fit_all, in_chunks
+    from ecc_tools.bench.pair import open_pair
     from ecc_tools.bottleneck import encode
-    from ecc_tools.collaborate.labelled import check_classes, open_labelled
-    from ecc_tools.collaborate.observe import check_pair
     from ecc_tools.stages import stages
 
-    model, worker, labelled = read_edge(edge), CloudModel(cloud), open_labelled(data, root, "test")
-    check_pair(model, worker, "features")
-    check_pair(model, worker, "frames")
-    check_classes(labelled, worker.labels)
+    model, worker, labelled = open_pair(edge, cloud, data, root, sends=("features", "frames"))
     shown, truth = labelled.frames[:most], labelled.truth[:most]
     if shown.ndim != 4:
         raise SourceError(f"{data}: frames with time steps are no images; give still frames")

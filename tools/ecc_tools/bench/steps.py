@@ -16,7 +16,7 @@ from ecc_broker.messages import FeaturesRequest, decode
 from ecc_device.questions import FIRST, REST, WHOLE, make_question
 from ecc_model import console
 from ecc_model.errors import SourceError
-from ecc_model.modelfile import EdgeModel, read_edge
+from ecc_model.modelfile import EdgeModel
 from ecc_model.optional import require
 
 if TYPE_CHECKING:
@@ -36,14 +36,9 @@ def steps(
 ) -> None:
     """Bytes and accuracy when leading time steps go up first and the rest where the cloud needs it."""
     require("torch", "the cloud's network")
-    from ecc_cloud.model import CloudModel
-    from ecc_tools.collaborate.labelled import check_classes, open_labelled
-    from ecc_tools.collaborate.observe import check_pair
+    from ecc_tools.bench.pair import open_pair
 
-    model, worker, labelled = read_edge(edge), CloudModel(cloud), open_labelled(data, root, part)
-    check_pair(model, worker, "features")
-    check_classes(labelled, worker.labels)
-    found = measure(model, worker, labelled)
+    found = measure(*open_pair(edge, cloud, data, root, part))
     if as_json:
         console.print_json(found)
     else:

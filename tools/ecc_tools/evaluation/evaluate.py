@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ecc_device.calibration import fit_temperature, fit_threshold
+from ecc_device.calibration import entropies, fit_temperature, fit_threshold
 from ecc_model.frames import Pixels
 from ecc_model.numerics import normalized_entropy, softmax
 from ecc_tools.batched import in_chunks
@@ -178,9 +178,9 @@ def _per_class(labels: tuple[str, ...], counts: NDArray[np.int64]) -> list[Class
 def _calibration(subject: Subject, shown: Part, logits: Logits, fitting: tuple[Part, Logits]) -> Calibration:
     temperature, threshold = subject.temperature, subject.threshold
     if temperature is None:
-        part, rows = fitting[0], fitting[1].tolist()
-        temperature = fit_temperature(rows, part.labels.tolist())
-        threshold = fit_threshold([normalized_entropy(softmax(row, temperature)) for row in rows])
+        part, rows = fitting
+        temperature = fit_temperature(rows.tolist(), part.labels.tolist())
+        threshold = fit_threshold(entropies(rows, temperature))
     probabilities = [softmax(row, temperature) for row in logits.tolist()]
     bins = reliability(probabilities, shown.labels.tolist())
     above = None

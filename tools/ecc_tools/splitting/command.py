@@ -9,7 +9,6 @@ import typer
 
 from ecc_model import console
 from ecc_model.optional import require
-from ecc_tools.splitting import candidates as places
 from ecc_tools.train_commands import (
     COPIES,
     TUNE_EPOCHS,
@@ -58,6 +57,7 @@ def split(
         require(package, "the search")
     from ecc_device.linkprofiles import link_profile
     from ecc_tools.data.sets import open_dataset
+    from ecc_tools.splitting import candidates as places
     from ecc_tools.splitting import report
     from ecc_tools.splitting.search import choose, search
     from ecc_tools.stages import stages
