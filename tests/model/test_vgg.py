@@ -87,11 +87,19 @@ def test_features_are_the_spikes_behind_the_third_pool(split: int, steps: int) -
     net = lively_network(config(split=split, steps=steps), seed=0)
     for frames in (torch.rand(3, 1, 16, 24), torch.rand(3, steps, 1, 16, 24)):
         with torch.no_grad():
-            logits, features = net.with_features(frames)
-            assert torch.equal(logits, net(frames))
+            answers, features = net.with_features(frames)
+            assert torch.equal(answers, net.after_each_step(frames))
             assert features.shape == (steps, 3, net.config.stage_channels(2)[-1], 2, 3)
             assert set(features.unique().tolist()) == {0.0, 1.0}
-            assert torch.equal(net.exit[-1](net.exit[-2](features)), logits)
+            torch.testing.assert_close(net.exit[-1](net.exit[-2](features)), answers[-1])
+
+
+def test_the_answers_after_each_step_are_those_of_networks_with_so_many_steps() -> None:
+    net, frames = lively_network(config(steps=3), seed=0), torch.rand(2, 3, 1, 16, 24)
+    with torch.no_grad():
+        answers = net.after_each_step(frames)
+        for steps in (1, 2, 3):
+            torch.testing.assert_close(net.exit(net.split(frames[:, :steps])), answers[steps - 1])
 
 
 def test_aligned_features_teach_the_layers_before_them_and_would_not_if_they_were_detached() -> None:
@@ -100,9 +108,9 @@ def test_aligned_features_teach_the_layers_before_them_and_would_not_if_they_wer
 
     def gradients(detached: bool, weight: float) -> list[torch.Tensor]:
         net.zero_grad()
-        logits, features = net.with_features(frames)
+        answers, features = net.with_features(frames)
         term = feature_alignment(features.detach() if detached else features, mapped)
-        (logits.sum() + weight * term).backward()
+        (answers[-1].sum() + weight * term).backward()
         return [p.grad.clone() for part in (net.head, net.exit[:-2]) for p in part.parameters() if p.grad is not None]
 
     alone, aligned, detached = gradients(False, 0.0), gradients(False, 1.0), gradients(True, 1.0)

@@ -111,6 +111,14 @@ def test_a_progressive_pair_answers_leading_steps_as_fitted(runs, monkeypatch):
     assert right.mean() >= (full.argmax(1) == choose.labels).mean() - MOST_LOST - 0.003
 
 
+def test_an_edge_that_is_trained_on_serves_both_sides(runs, made):
+    config = msgspec.structs.replace(CONFIG, together=True)
+    together = assemble(runs / "edge", runs / "teacher", data(), config, runs / "together", half=True, stage=silent)
+    _, alone = made
+    assert together["features"] > alone["features"]
+    assert together["edge"] > alone["edge"] - 3
+
+
 def test_one_time_step_cannot_be_progressive(runs):
     network, plan = NetworkConfig(kind="vgg9", width=0.1, steps=1), Plan(epochs=1, learning_rate=8e-3)
     train_run(runs / "one", patterns(240), network, plan)

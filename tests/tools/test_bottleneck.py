@@ -6,10 +6,11 @@ import torch
 
 from ecc_model.nets.ann import AnnConfig
 from ecc_model.nets.cloud import CloudConfig, CloudNet
+from ecc_model.nets.losses import joint
 from ecc_model.nets.neuron import Lif
 from ecc_model.nets.vgg import VggConfig, to_unit
 from ecc_tools.augmentation import Augmentation
-from ecc_tools.bottleneck import answer_terms, code_logits, entropy_bits, train_bottleneck, turn
+from ecc_tools.bottleneck import EdgeLoss, answer_terms, code_logits, entropy_bits, train_bottleneck, turn
 from ecc_tools.training import Plan, Views, seeded
 from support.models import lively_network
 from support.patterns import NAMES, pattern_part
@@ -90,3 +91,27 @@ def test_the_rate_term_makes_messages_lighter():
     free, weighed = (entropy_bits(trained(rate)[0]).item() for rate in (0.0, 0.02))
     assert weighed < 0.6 * free
     assert np.isfinite(weighed)
+
+
+def test_the_edge_is_trained_for_its_own_classes_alone():
+    loss = EdgeLoss([2, 0], early=0.5)
+    answers = torch.randn(2, 5, 2, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    labels, teacher = torch.tensor([0, 1, 2, 3, 2]), torch.randn(5, 4)
+    terms = loss.terms(answers, labels, teacher)
+    known, targets = [0, 2, 4], torch.tensor([1, 0, 0])
+    first, whole = (joint(logits[known], targets, teacher[known][:, [2, 0]], 0.5) for logits in answers)
+    torch.testing.assert_close(terms, {"edge": whole, "early": 0.5 * first})
+    sum(terms.values()).backward()
+    assert torch.equal(answers.grad[:, [1, 3]], torch.zeros(2, 2, 2))
+    assert loss.terms(answers, torch.tensor([1, 3, 3, 1, 1]), teacher) == {}
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_head_and_exit_change_only_where_they_are_trained_on(together):
+    net, cloud = lively_network(CONFIG, 0), cloud_net()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    views = Views(pattern_part(200, 0), Augmentation("none"), 0, torch.device("cpu"))
+    edge = EdgeLoss([0, 1, 2, 3], 1.0) if together else None
+    train_bottleneck(net, cloud, views, Plan(epochs=1, learning_rate=4e-3), 0, lambda share: None, edge=edge)
+    changed = {name.split(".")[0] for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == ({"head", "encoder", "exit"} if together else {"encoder"})

@@ -276,6 +276,32 @@ def test_a_penalty_on_operations_makes_the_network_sparser(tmp_path):
     assert paid / 20.0 < 0.7 * free / 1e-9
 
 
+def test_early_answers_are_better_where_they_were_trained(tmp_path):
+    def loss_after_one_step(early):
+        run(tmp_path / f"{early}", config(loss=LossConfig(early=early), plan=LONGER))
+        net, choose = load_run(tmp_path / f"{early}")[0].eval(), patterns().training()[1]
+        with torch.no_grad():
+            answers = net.after_each_step(to_unit(torch.from_numpy(choose.frames)))
+        return float(torch.nn.functional.cross_entropy(answers[0], torch.from_numpy(choose.labels)))
+
+    trained, untrained = loss_after_one_step(1.0), loss_after_one_step(0.0)
+    assert trained < 0.8 * untrained, (trained, untrained)
+
+
+def test_early_answers_learn_from_the_teacher_too(tmp_path, teacher):
+    lines = []
+    loss = LossConfig(logits=0.5, features=1.0, early=2.0)
+    run(tmp_path / "run", config(loss=loss), teacher=teacher, report=lines.append)
+    alone = lines[-1]["cross_entropy"]
+    assert alone < lines[-1]["early"] / 2  # the teacher's term is in it, and the first step knows less
+
+
+@pytest.mark.parametrize("network", [DENSE, NetworkConfig(kind="vgg9", width=0.1, steps=1)])
+def test_early_answers_need_a_network_with_several_steps(tmp_path, network):
+    with pytest.raises(RunError, match="early answers are those of a spiking network with two time steps or more"):
+        run(tmp_path / "run", config(network, loss=LossConfig(early=1.0)))
+
+
 @pytest.mark.parametrize("mix", ["cutmix", "mixup"])
 def test_mixed_images_train(tmp_path, mix):
     best = run(tmp_path / "run", config(mix=mix, plan=Plan(epochs=1, learning_rate=1e-3, batch=32)))

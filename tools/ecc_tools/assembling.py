@@ -16,7 +16,7 @@ from ecc_model.nets.neuron import Lif
 from ecc_model.nets.spikebottlenet import take_over
 from ecc_model.nets.vgg import SpikingVgg9, to_unit
 from ecc_tools.augmentation import Augmentation
-from ecc_tools.bottleneck import CHUNK, features_logits, train_bottleneck, tune_cloud
+from ecc_tools.bottleneck import CHUNK, EdgeLoss, features_logits, train_bottleneck, tune_cloud
 from ecc_tools.compiling import integer_logits, split_guard, write_cloud, write_model
 from ecc_tools.data.parts import DataSet, Labels
 from ecc_tools.networks import VGG9
@@ -41,6 +41,7 @@ class BottleneckConfig(msgspec.Struct, frozen=True, kw_only=True):
     rate: float = 0.0  # weight of a message's estimated entropy, per bit
     noise: float = 0.0  # share of the bits that turn on their way
     progressive: bool = False  # leading time steps may go up first, and be answered alone
+    together: bool = False  # the edge network is trained on with all of this
 
 
 def assemble(
@@ -98,6 +99,7 @@ def assemble(
         rate=config.rate,
         noise=config.noise,
         leading=config.progressive,
+        edge=EdgeLoss([names.index(name) for name in known], edge_record.run.loss.early) if config.together else None,
     )
     provenance = {
         "code": code_version(),

@@ -1,6 +1,8 @@
-"""Training what lies between the edge and the cloud: encoder, decoder and tail behind a frozen head."""
+"""Training what lies between the edge and the cloud: encoder, decoder and tail behind the head, frozen or not."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from ecc_model.bits import Spikes
 from ecc_model.frames import Pixels
 from ecc_model.nets import losses
 from ecc_model.nets.cloud import CloudNet
-from ecc_model.nets.vgg import SpikingVgg9, to_unit
+from ecc_model.nets.vgg import SpikingVgg9, exit_after_each_step, to_unit
 from ecc_model.program import Program
 from ecc_tools.augmentation import Augmentation
 from ecc_tools.batched import BatchedProgram, in_chunks
@@ -22,6 +24,30 @@ KL_WEIGHT = 0.5  # l1 of eq. 8, the authors' own
 LEADING_WEIGHT = 0.5  # of answers to leading time steps: those to all of them come first
 LEAST_RATE = 1e-3  # a spike that never fires in a batch may do so in another
 CHUNK = 500
+
+
+class EdgeLoss(NamedTuple):
+    """What the edge's own answers are trained for beside the cloud's.
+
+    classes: the edge's classes among the cloud's, in the edge's order; other images do not count. early: weight of the
+    answers after fewer than T steps.
+    """
+
+    classes: list[int]
+    early: float
+
+    def terms(self, answers: Tensor, labels: Tensor, teacher: Tensor) -> dict[str, Tensor]:
+        """Eq. 8 for the edge's logits (T, B, N) after each step, labels (B,) and teacher's logits (B, M)."""
+        own = labels[:, None] == torch.tensor(self.classes)
+        known = own.any(1)
+        if not known.any():
+            return {}
+        targets, wanted = own[known].int().argmax(1), teacher[known][:, self.classes]
+        *earlier, whole = (losses.joint(logits[known], targets, wanted, KL_WEIGHT) for logits in answers)
+        terms = {"edge": whole}
+        if earlier and self.early:
+            terms["early"] = self.early * torch.stack(earlier).mean()
+        return terms
 
 
 def train_bottleneck(
@@ -35,14 +61,27 @@ def train_bottleneck(
     rate: float = 0.0,
     noise: float = 0.0,
     leading: bool = False,
+    edge: EdgeLoss | None = None,
 ) -> None:
     """Encoder, decoder and tail behind the frozen head, jointly with the cloud's teacher (eq. 8).
 
     rate: weight of the estimated entropy of a message, per bit, so that bits are learnt and not only counted; noise:
-    share of the bits that turn on their way; leading: the tail learns to answer leading time steps, too.
+    share of the bits that turn on their way; leading: the tail learns to answer leading time steps, too; edge: head
+    and exit are trained on with all the rest, so that the spikes at the cut serve both.
     """
-    parts = (net.encoder, cloud.decoder, cloud.tail)
+    parts = (net.encoder, cloud.decoder, cloud.tail, *(() if edge is None else (net.head, net.exit)))
     chance = seeded(seed, 5)
+
+    def to_code(frames: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What travels, and where the edge is trained on its answers after each step."""
+        if edge is None:
+            with torch.no_grad():
+                split = net.split(frames)
+            return net.encoder(split), None
+        split = net.split(frames)
+        return net.encoder(split), exit_after_each_step(net.exit, split)
+
+    forward = torch.compile(to_code) if plan.compiled else to_code
 
     def begin(epoch: int) -> None:
         views.begin(epoch)
@@ -51,10 +90,13 @@ def train_bottleneck(
 
     def loss(rows: Tensor) -> Terms:
         frames = views.frames(rows)
+        labels = views.labels(rows)
         with torch.no_grad():
-            split, teacher = net.split(frames), cloud.frames(frames)
-        code = net.encoder(split)
-        terms = answer_terms(cloud, turn(code, noise, chance), views.labels(rows), teacher, chance if leading else None)
+            teacher = cloud.frames(frames)
+        code, answers = forward(frames)
+        terms = answer_terms(cloud, turn(code, noise, chance), labels, teacher, chance if leading else None)
+        if edge is not None and answers is not None:
+            terms |= edge.terms(answers, labels, teacher)
         return terms | {"rate": rate * entropy_bits(code)} if rate else terms
 
     optimizer = make_optimizer(parameters_of(*parts), plan)

@@ -1,4 +1,8 @@
-"""What a training run minimizes: cross entropy, a teacher's logits and features (eq. 8 to 10), operations."""
+"""What a training run minimizes: cross entropy, a teacher's logits and features (eq. 8 to 10), operations.
+
+With `early` the answers after fewer than T steps are trained as well: a network that is trained for T steps alone
+knows little after the first, and a device could not stop there.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,8 @@ from ecc_model.nets.ann import Vgg16
 from ecc_model.nets.vgg import SpikingVgg9
 from ecc_tools.activity import Activity
 from ecc_tools.augmentation import mix
-from ecc_tools.runs import RunConfig, load_run, load_tensors
+from ecc_tools.networks import SPIKING
+from ecc_tools.runs import RunConfig, RunError, load_run, load_tensors
 from ecc_tools.training import Terms, Views, seeded
 
 ASK_BATCH = 500
@@ -58,7 +63,10 @@ def load_teacher(folder: Path, labels: tuple[str, ...], device: torch.device) ->
 
 
 class Objective:
-    """The loss of a run: `L = L_CE + l1 L_KL + l2 L_feat + rate SOPs`. Called with indices, it returns the terms."""
+    """The loss of a run: `L = L_CE + l1 L_KL + l2 L_feat + rate SOPs`. Called with indices, it returns the terms.
+
+    With `early` as e, `e / (T - 1) sum_{t < T} (L_CE(z_t) + l1 L_KL(z_t))` is added, z_t the logits after t steps.
+    """
 
     def __init__(self, config: RunConfig, net: nn.Module, teacher: Teacher | None, views: Views, folder: Path) -> None:
         weights = config.loss
@@ -67,6 +75,10 @@ class Objective:
         self._config, self._net, self._teacher, self._views, self._folder = config, net, teacher, views, folder
         self.align: nn.Conv2d | None = None  # M of eq. 9, learnt with the student
         forward: Any = net
+        if weights.early:
+            if config.network.kind not in SPIKING or config.network.steps < 2:
+                raise RunError("early answers are those of a spiking network with two time steps or more")
+            forward = cast(SpikingVgg9, net).after_each_step
         if weights.features:
             self.align = alignment(net, cast(Teacher, teacher)).to(next(net.parameters()).device)
             forward = cast(SpikingVgg9, net).with_features
@@ -106,20 +118,27 @@ class Objective:
         frames, targets = self._views.frames(rows), self._views.labels(rows)
         if mixed:
             frames, targets = mix(frames, F.one_hot(targets, self._views.classes).float(), mixed, self._mixing)
-        spikes: Tensor | None = None
-        if self.align is None:
-            logits = self._forward(frames)
-        else:
-            logits, spikes = self._forward(frames)
-        terms = {"cross_entropy": F.cross_entropy(logits, targets, label_smoothing=weights.label_smoothing)}
+        answers, spikes = self._forward(frames) if self.align is not None else (self._forward(frames), None)
+        *earlier, logits = answers if answers.ndim == 3 else (answers,)
+        wanted, features = None, None
         if self._teacher is not None:
-            answers, features = self._ask(self._teacher, frames, rows)
-            if weights.logits:
-                terms["logits"] = weights.logits * losses.distillation(logits, answers, weights.tau_d)
-            if self.align is not None and spikes is not None and features is not None:
-                terms["features"] = weights.features * losses.feature_alignment(spikes, self.align(features))
+            wanted, features = self._ask(self._teacher, frames, rows)
+        terms = self._by_logits(logits, targets, wanted)
+        if weights.early:
+            losses_before = [sum(self._by_logits(before, targets, wanted).values()) for before in earlier]
+            terms["early"] = weights.early * cast(Tensor, sum(losses_before)) / len(earlier)
+        if self.align is not None and spikes is not None and features is not None:
+            terms["features"] = weights.features * losses.feature_alignment(spikes, self.align(features))
         if self._activity is not None:
             terms["operations"] = weights.rate * self._activity.take()
+        return terms
+
+    def _by_logits(self, logits: Tensor, targets: Tensor, wanted: Tensor | None) -> dict[str, Tensor]:
+        """Cross entropy of logits (B, N), and their distance to the teacher's where that counts."""
+        weights = self._config.loss
+        terms = {"cross_entropy": F.cross_entropy(logits, targets, label_smoothing=weights.label_smoothing)}
+        if wanted is not None and weights.logits:
+            terms["logits"] = weights.logits * losses.distillation(logits, wanted, weights.tau_d)
         return terms
 
     @torch.no_grad()

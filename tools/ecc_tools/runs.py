@@ -51,13 +51,17 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class LossConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is minimized (eq. 10): cross entropy + logits * KL + features * alignment + rate * synaptic operations."""
+    """What is minimized (eq. 10): cross entropy + logits * KL + features * alignment + rate * synaptic operations.
+
+    `early` weighs the first two, as a mean over the answers after 1 to T - 1 steps.
+    """
 
     logits: float = 0.0  # l1
     features: float = 0.0  # l2
     tau_d: float = 2.0
     rate: float = 0.0
     label_smoothing: float = 0.0
+    early: float = 0.0
 
 
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

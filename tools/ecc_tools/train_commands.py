@@ -63,6 +63,9 @@ Compiled = Annotated[bool, typer.Option("--compiled", help="torch.compile: half 
 OpsPenalty = Annotated[float, typer.Option(min=0.0, help="Weight of the penalty on synaptic operations.")]
 RateWeight = Annotated[float, typer.Option(min=0.0, help="Weight of a message's entropy, for each bit.")]
 Noise = Annotated[float, typer.Option(min=0.0, max=0.5, help="Share of the bits that turn on their way, in training.")]
+Early = Annotated[
+    float, typer.Option(min=0.0, help="Weight of the answers after fewer than T steps: for devices that stop early.")
+]
 Seed = Annotated[int, typer.Option(min=0)]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out from its last epoch.")]
@@ -95,6 +98,7 @@ def train(
     precision: Precision = "float32",
     compiled: Compiled = False,
     operations: OpsPenalty = 0.0,
+    early: Early = 0.0,
     seed: Seed = 0,
     device: Device = "cpu",
     resume: Resume = False,
@@ -136,6 +140,7 @@ def distill(
     precision: Precision = "float32",
     compiled: Compiled = False,
     operations: OpsPenalty = 0.0,
+    early: Early = 0.0,
     seed: Seed = 0,
     device: Device = "cpu",
     resume: Resume = False,
@@ -216,6 +221,7 @@ def _settings(values: dict[str, Any]) -> dict[str, Any]:
             "tau_d": values.get("tau_d", 2.0),
             "rate": values["operations"],
             "label_smoothing": values["label_smoothing"],
+            "early": values["early"],
         },
         "ema": values["ema"],
         "teacher": "" if teacher is None else weights_sha256(teacher),
@@ -243,7 +249,12 @@ def assemble(
     progressive: Annotated[
         bool, typer.Option("--progressive", help="Leading time steps go up first, the rest where the cloud needs them.")
     ] = False,
+    together: Annotated[
+        bool,
+        typer.Option("--together", help="Train the edge network on, too: its spikes serve both sides. Takes longer."),
+    ] = False,
     precision: Precision = "float32",
+    compiled: Compiled = False,
     half: Annotated[bool, typer.Option("--half", help="Store torch's weights in 16 bits.")] = False,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -275,10 +286,21 @@ def bottleneck_config(values: Mapping[str, Any]) -> BottleneckConfig:
     from ecc_tools.assembling import BottleneckConfig
     from ecc_tools.training import Plan
 
+    together = values.get("together", False)
     same = {name: values[name] for name in ("batch", "precision")}
+    as_edge: dict[str, Any] = (
+        {"optimizer": "adamw", "weight_decay": 0.05} if together else {}
+    )  # what `train` takes for a spiking net
     return BottleneckConfig(
-        plan=Plan(epochs=values["epochs"], learning_rate=values["lr"], **same),
+        plan=Plan(
+            epochs=values["epochs"],
+            learning_rate=values["lr"],
+            compiled=values.get("compiled", False),
+            **same,
+            **as_edge,
+        ),
         tune=Plan(epochs=values["tune_epochs"], learning_rate=values["lr"] / 4, **same),
         progressive=values.get("progressive", False),
+        together=together,
         **{name: values[name] for name in ("seed", *BOTTLENECK, "tail_channels", "copies", "rate", "noise")},
     )

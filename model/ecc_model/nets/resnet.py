@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ecc_model.frames import FrameSpec
 from ecc_model.nets.ann import scaled
 from ecc_model.nets.neuron import Neuron
-from ecc_model.nets.vgg import GAMMA, Classifier, SpikingConv, merge_steps, run_head
+from ecc_model.nets.vgg import GAMMA, Classifier, SpikingConv, exit_after_each_step, merge_steps, run_head
 
 Kind = Literal["spiking-resnet18", "spiking-resnet34", "spiking-resnet50"]
 BLOCKS = {"spiking-resnet18": (2, 2, 2, 2), "spiking-resnet34": (3, 4, 6, 3), "spiking-resnet50": (3, 4, 6, 3)}
@@ -193,6 +193,10 @@ class SpikingResnet(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """Logits (B, N)."""
         return cast(Tensor, self.exit(self.split(frames)))
+
+    def after_each_step(self, frames: Tensor) -> Tensor:
+        """Logits (T, B, N) after 1, 2, ... T steps."""
+        return exit_after_each_step(self.exit, self.split(frames))
 
 
 def _residuals(plans: Sequence[BlockPlan], neuron: Neuron) -> list[nn.Module]:

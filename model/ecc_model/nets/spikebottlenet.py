@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ecc_model.nets.cloud import Decoder
 from ecc_model.nets.neuron import Neuron
 from ecc_model.nets.resnet import SpikingResnet
-from ecc_model.nets.vgg import SpikingVgg9
+from ecc_model.nets.vgg import SpikingVgg9, exit_after_each_step
 
 
 class SpikeBottleNet(nn.Module):
@@ -32,6 +32,10 @@ class SpikeBottleNet(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """Logits (B, N)."""
         return cast(Tensor, self.net.exit(self.decoder(self.code(frames))))
+
+    def after_each_step(self, frames: Tensor) -> Tensor:
+        """Logits (T, B, N) after 1, 2, ... T steps."""
+        return exit_after_each_step(self.net.exit, self.decoder(self.code(frames)))
 
 
 def take_over(net: SpikingVgg9 | SpikingResnet, trained: SpikingVgg9 | SpikingResnet) -> None:

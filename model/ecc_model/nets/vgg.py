@@ -115,6 +115,17 @@ class Classifier(nn.Module):
         """Mean over T of the classifier's outputs."""
         return cast(Tensor, self.linear(x.flatten(2))).mean(0)
 
+    def after_each_step(self, x: Tensor) -> Tensor:
+        """What `forward` would answer if the frame ended after 1, 2, ... T steps: (T, B, N)."""
+        outputs = cast(Tensor, self.linear(x.flatten(2)))
+        counts = torch.arange(1, len(outputs) + 1, device=outputs.device)
+        return outputs.cumsum(0) / counts[:, None, None]
+
+
+def exit_after_each_step(exit_: nn.Sequential, spikes: Tensor) -> Tensor:
+    """Logits (T, B, N) after 1, 2, ... T steps of an exit that ends in a `Classifier`, for spikes at the cut."""
+    return cast(Classifier, exit_[-1]).after_each_step(exit_[:-1](spikes))
+
 
 def build_head(config: VggConfig, neuron: Neuron) -> nn.Sequential:
     """Layers before the cut: (T, B, channels, height, width) in [0, 1] -> spikes at the cut."""
@@ -173,10 +184,14 @@ class SpikingVgg9(nn.Module):
         """Logits (B, N)."""
         return cast(Tensor, self.exit(self.split(frames)))
 
+    def after_each_step(self, frames: Tensor) -> Tensor:
+        """Logits (T, B, N) after 1, 2, ... T steps."""
+        return exit_after_each_step(self.exit, self.split(frames))
+
     def with_features(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits, and the spikes after the third pool (T, B, 256 width, H/8, W/8) that eq. 9 aligns: one pass."""
+        """Logits after each step, and the spikes after the third pool (T, B, 256 width, H/8, W/8) that eq. 9 aligns."""
         features = cast(Tensor, self.exit[:-2](self.split(frames)))  # behind the pool: the hidden layer, the classifier
-        return cast(Tensor, self.exit[-2:](features)), features
+        return exit_after_each_step(cast(nn.Sequential, self.exit[-2:]), features), features
 
 
 def to_unit(frames: Tensor) -> Tensor:
