@@ -65,7 +65,7 @@ results: $(READY) ## Write docs/results.md anew from the tables in docs/results
 
 test-core: ## What a device runs, on PYTHON and without torch
 	$(PYTHON) -m venv --clear build/core
-	build/core/bin/python $(PIP_INSTALL) -e '.[broker,mcap,video]' pytest pytest-timeout hypothesis
+	build/core/bin/python $(PIP_INSTALL) -e '.[broker,images,mcap,video]' pytest pytest-timeout hypothesis
 	build/core/bin/python -m pytest -m 'not slow'
 
 test-arm64: $(READY) ## The engine's tests on 64-bit Arm, under qemu-user

@@ -39,6 +39,7 @@ HEAVY = {
     "sklearn": ("tools/",),
     "matplotlib": ("tools/",),
     "transformers": (),
+    "PIL": ("tools/",),
     "cv2": (),
     "amqtt": (),
     "av": (),

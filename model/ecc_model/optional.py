@@ -15,6 +15,7 @@ _OPTIONAL = {
     "matplotlib": ("matplotlib", "tools"),
     "transformers": ("transformers", "vit"),
     "amqtt": ("amqtt", "broker"),
+    "PIL": ("pillow", "images"),
     "cv2": ("opencv-python-headless", "camera"),
     "av": ("av", "video"),
     "mcap": ("mcap", "mcap"),

@@ -496,6 +496,17 @@ def test_a_camera_that_does_not_work_is_given_back(monkeypatch: pytest.MonkeyPat
     assert capture.released
 
 
+def test_images_without_pillow_name_the_install_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(picture(0)).save(tmp_path / "a.png")
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    with pytest.raises(MissingPackage) as caught:
+        open_source(str(tmp_path))
+    assert str(caught.value) == (
+        "reading images needs the package 'pillow'; install it with: pip install 'ecc-snn[images]'"
+    )
+
+
 def test_a_camera_without_opencv_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(

@@ -123,7 +123,8 @@ def exact_type(layer: Conv | Linear | Readout | Currents, input_max: int) -> typ
 
 
 def _product(rows: Values, weight: Matrix) -> Matrix:
-    with np.errstate(divide="ignore", invalid="ignore"):  # on Arm, BLAS reports those of lanes that it throws away
+    # on Arm, BLAS reports what happens in lanes that it throws away
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return cast(Matrix, np.matmul(rows.astype(weight.dtype), weight))
 
 

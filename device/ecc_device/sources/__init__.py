@@ -2,7 +2,7 @@
 
 | what                              | as                                          | needs the extra |
 |-----------------------------------|---------------------------------------------|-----------------|
-| images, one folder for each class | `photos/`                                   |                 |
+| images, one folder for each class | `photos/`                                   | `images`        |
 | frames of numpy                   | `stream.npz`                                |                 |
 | video                             | `drive.mp4` and other suffixes              | `video`         |
 | a recording of this software      | `out.mcap`                                  | `mcap`          |

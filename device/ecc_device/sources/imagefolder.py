@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
 
 from ecc_device.frame import DEFAULT_RATE_HZ, Frame
 from ecc_device.sources.listing import ClassFolder, list_files
 from ecc_model.errors import SourceError
 from ecc_model.frames import MAX_SIDE, Pixels
+from ecc_model.optional import require
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 _WIDE_MODES = ("I", "F")  # more than 8 bits a channel: which 8 to take is not ours to guess
@@ -54,7 +54,8 @@ def _read(path: Path) -> Pixels:
 
 
 def read_image(file: Path | BinaryIO, name: str) -> Pixels:
-    """One image as uint8 (H, W, 3). `SourceError` begins with its name."""
+    """One image as uint8 (H, W, 3). `SourceError` begins with its name; `MissingPackage` without Pillow."""
+    Image = require("PIL.Image", "reading images")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_SIDE refuses those, in one line
@@ -64,6 +65,7 @@ def read_image(file: Path | BinaryIO, name: str) -> Pixels:
                 raise SourceError(f"{name}: {image.width} x {image.height} pixels; sides are at most {MAX_SIDE}")
             if image.mode.startswith(_WIDE_MODES):
                 raise SourceError(f"{name}: more than 8 bits a channel (mode {image.mode}); convert it to 8 bits")
-            return np.asarray(image.convert("RGB"), dtype=np.uint8)
+            pixels: Pixels = np.asarray(image.convert("RGB"), dtype=np.uint8)
+            return pixels
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as exc:
         raise SourceError(f"{name}: not a readable image; remove it or copy it again") from exc

@@ -32,11 +32,11 @@ def test_spikes_come_back_from_every_coder(name: str) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_lossless_images_come_back(channels: int) -> None:
     frame = np.random.default_rng(1).integers(0, 256, (16, 12, channels), np.uint8)
-    for name, coder in bench.image_coders().items():
+    for name, coder in bench.image_coders(frame.shape[2]).items():
         back = coder.decode(coder.encode(frame))
-        assert back.shape[:2] == (16, 12)
+        assert back.shape == (16, 12, channels)
         if name in ("PNG", "WebP lossless"):
-            np.testing.assert_array_equal(back.reshape(16, 12, -1)[:, :, :channels], frame)
+            np.testing.assert_array_equal(back, frame)
 
 
 def test_bytes_and_ratios_are_those_of_the_messages() -> None:

@@ -6,7 +6,6 @@ spikes. So each point is what one would send, and how often the cloud is then ri
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +14,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from PIL import Image
 
 from ecc_broker.codec import encode_spikes
 from ecc_model import console
@@ -23,7 +21,7 @@ from ecc_model.errors import SourceError
 from ecc_model.frames import Pixels
 from ecc_model.optional import require
 from ecc_model.rates import agreed
-from ecc_tools.bench.wire import IMAGES, image_bytes
+from ecc_tools.bench.wire import IMAGES, image_bytes, image_pixels
 
 QUALITIES = (1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95)
 LOSSY: dict[str, dict[str, Any]] = {"JPEG": {"optimize": True}, "WEBP": {"method": 6}}
@@ -51,7 +49,7 @@ def image_points(frames: Pixels, right: Any) -> Iterator[Point]:
     for kind, options in LOSSY.items():
         for quality in QUALITIES:
             written = [image_bytes(frame, kind, quality=quality, **options) for frame in frames]
-            shown = np.stack([_read(data, frames.shape[1:]) for data in written])
+            shown = np.stack([image_pixels(data, frames.shape[3]) for data in written])
             yield Point(_name(kind), quality, float(np.mean([len(data) for data in written])), right(shown))
 
 
@@ -72,11 +70,6 @@ def at_least(points: Sequence[Point], kind: str, accuracy: float) -> float | Non
 
 def _name(kind: str) -> str:
     return "WebP" if kind == "WEBP" else kind
-
-
-def _read(data: bytes, shape: tuple[int, ...]) -> Pixels:
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("L" if shape[2] == 1 else "RGB"), np.uint8).reshape(shape)
 
 
 def images(

@@ -12,6 +12,7 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +22,6 @@ import zstandard
 from bitarray import bitarray
 from bitarray.util import sc_decode, sc_encode
 from numpy.typing import NDArray
-from PIL import Image
 
 from ecc_broker import codec
 from ecc_device.engines import NumpyEngine
@@ -90,22 +90,30 @@ def _dense(found: bitarray, shape: tuple[int, ...]) -> Spikes:
     return np.frombuffer(found.unpack(), dtype=np.bool_).reshape(shape)
 
 
-def image_coders() -> dict[str, Coder]:
-    """Every way to write a still frame (H, W, C)."""
-    return {name: _image(kind, options) for name, (kind, options) in IMAGES.items()}
-
-
-def _image(kind: str, options: dict[str, Any]) -> Coder:
-    return Coder(
-        lambda frame: image_bytes(frame, kind, **options), lambda data: np.asarray(Image.open(io.BytesIO(data)))
-    )
+def image_coders(channels: int) -> dict[str, Coder]:
+    """Every way to write a still frame (H, W, channels)."""
+    return {
+        name: Coder(partial(image_bytes, kind=kind, **options), partial(image_pixels, channels=channels))
+        for name, (kind, options) in IMAGES.items()
+    }
 
 
 def image_bytes(frame: Pixels, kind: str, **options: Any) -> bytes:
     """A still frame (H, W, C) as an image of one of Pillow's formats."""
+    from PIL import Image
+
     stream = io.BytesIO()
     Image.fromarray(frame[:, :, 0] if frame.shape[2] == 1 else frame).save(stream, kind, **options)
     return stream.getvalue()
+
+
+def image_pixels(data: bytes, channels: int) -> Pixels:
+    """What `image_bytes` wrote, (H, W, C) with one channel or three."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"), np.uint8)
+    return pixels.reshape(*pixels.shape[:2], channels)
 
 
 def measure(coders: dict[str, Coder], messages: Sequence[Any], peer: str) -> dict[str, Any]:
@@ -164,7 +172,8 @@ def bench_wire(model: EdgeModel, frames: Pixels | None, table: RateTable | None 
         "machine": {"processor": platform.machine(), "system": platform.system(), "python": platform.python_version()},
     }
     if frames is not None and frames.ndim == 4 and frames.shape[-1] in (1, 3):
-        measured["images"] = measure(image_coders(), list(frames[: len(codes) : -(-len(codes) // MOST_IMAGES)]), "PNG")
+        shown = frames[: len(codes) : -(-len(codes) // MOST_IMAGES)]
+        measured["images"] = measure(image_coders(frames.shape[3]), list(shown), "PNG")
     return measured
 
 
