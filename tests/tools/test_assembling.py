@@ -112,11 +112,17 @@ def test_a_progressive_pair_answers_leading_steps_as_fitted(runs, monkeypatch):
 
 
 def test_an_edge_that_is_trained_on_serves_both_sides(runs, made):
-    config = msgspec.structs.replace(CONFIG, together=True)
+    config = msgspec.structs.replace(CONFIG, together=True, early=0.5)
     together = assemble(runs / "edge", runs / "teacher", data(), config, runs / "together", half=True, stage=silent)
     _, alone = made
     assert together["features"] > alone["features"]
     assert together["edge"] > alone["edge"] - 3
+
+
+def test_early_answers_are_trained_with_the_edge_alone(runs):
+    config = msgspec.structs.replace(CONFIG, early=0.5)
+    with pytest.raises(RunError, match="early answers are the edge network's, which is trained with --together alone"):
+        assemble(runs / "edge", runs / "teacher", data(), config, runs / "x", half=False, stage=silent)
 
 
 def test_one_time_step_cannot_be_progressive(runs):

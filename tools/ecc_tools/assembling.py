@@ -42,6 +42,7 @@ class BottleneckConfig(msgspec.Struct, frozen=True, kw_only=True):
     noise: float = 0.0  # share of the bits that turn on their way
     progressive: bool = False  # leading time steps may go up first, and be answered alone
     together: bool = False  # the edge network is trained on with all of this
+    early: float = 0.0  # weight, then, of its answers after fewer than T steps
 
 
 def assemble(
@@ -62,6 +63,8 @@ def assemble(
     split_guard(own.labels)  # too few of them are better told before the training than after it
     if config.progressive and source.config.steps < 2:
         raise RunError(f"{edge} has one time step, and none can come before the others; leave --progressive out")
+    if config.early and not config.together:
+        raise RunError("early answers are the edge network's, which is trained with --together alone; add it")
     torch.manual_seed(config.seed)
     net = recut(source, config)
     channels = edge_record.provenance.frame[2]
@@ -99,7 +102,7 @@ def assemble(
         rate=config.rate,
         noise=config.noise,
         leading=config.progressive,
-        edge=EdgeLoss([names.index(name) for name in known], edge_record.run.loss.early) if config.together else None,
+        edge=EdgeLoss([names.index(name) for name in known], config.early) if config.together else None,
     )
     provenance = {
         "code": code_version(),

@@ -253,6 +253,7 @@ def assemble(
         bool,
         typer.Option("--together", help="Train the edge network on, too: its spikes serve both sides. Takes longer."),
     ] = False,
+    early: Early = 0.0,
     precision: Precision = "float32",
     compiled: Compiled = False,
     half: Annotated[bool, typer.Option("--half", help="Store torch's weights in 16 bits.")] = False,
@@ -288,9 +289,8 @@ def bottleneck_config(values: Mapping[str, Any]) -> BottleneckConfig:
 
     together = values.get("together", False)
     same = {name: values[name] for name in ("batch", "precision")}
-    as_edge: dict[str, Any] = (
-        {"optimizer": "adamw", "weight_decay": 0.05} if together else {}
-    )  # what `train` takes for a spiking net
+    # what `train` takes for a spiking network
+    as_edge: dict[str, Any] = {"optimizer": "adamw", "weight_decay": 0.05} if together else {}
     return BottleneckConfig(
         plan=Plan(
             epochs=values["epochs"],
@@ -302,5 +302,6 @@ def bottleneck_config(values: Mapping[str, Any]) -> BottleneckConfig:
         tune=Plan(epochs=values["tune_epochs"], learning_rate=values["lr"] / 4, **same),
         progressive=values.get("progressive", False),
         together=together,
+        early=values.get("early", 0.0),
         **{name: values[name] for name in ("seed", *BOTTLENECK, "tail_channels", "copies", "rate", "noise")},
     )
