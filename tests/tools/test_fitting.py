@@ -12,6 +12,7 @@ from ecc_tools.data.parts import DataSet, Part
 from ecc_tools.fitting import fit
 from ecc_tools.networks import Bottleneck, UnfitNetwork
 from ecc_tools.objective import TeacherUnfit
+from ecc_tools.rounding import AsIntegers, rounded
 from ecc_tools.runs import (
     DataConfig,
     LossConfig,
@@ -300,6 +301,24 @@ def test_early_answers_learn_from_the_teacher_too(tmp_path, teacher):
 def test_early_answers_need_a_network_with_several_steps(tmp_path, network):
     with pytest.raises(RunError, match="early answers are those of a spiking network with two time steps or more"):
         run(tmp_path / "run", config(network, loss=LossConfig(early=1.0)))
+
+
+def test_a_run_with_integer_weights_is_chosen_by_them_and_keeps_float_ones(tmp_path, teacher):
+    settings = msgspec.structs.replace(config(plan=LONGER, loss=LossConfig(logits=0.5, early=0.5)), int8=True)
+    best = run(tmp_path / "run", settings, teacher=teacher)
+    assert best["accuracy"] > 60
+    net, choose = load_run(tmp_path / "run")[0].eval(), patterns().training()[1]
+    weight = net.head[0].conv.weight
+    assert not torch.equal(rounded(weight), weight)
+    with torch.no_grad():
+        answers = AsIntegers(net)(to_unit(torch.from_numpy(choose.frames))).argmax(1).numpy()
+    assert 100 * (answers == choose.labels).mean() == best["accuracy"]
+
+
+def test_dense_networks_are_not_trained_as_integers(tmp_path):
+    settings = msgspec.structs.replace(config(DENSE), int8=True)
+    with pytest.raises(RunError, match="a device runs spiking networks alone as integers; leave --int8 out"):
+        run(tmp_path / "run", settings)
 
 
 @pytest.mark.parametrize("mix", ["cutmix", "mixup"])

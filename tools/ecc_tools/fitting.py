@@ -20,6 +20,7 @@ from ecc_tools.data.parts import DataSet, Part
 from ecc_tools.data.tasks import parse_tasks
 from ecc_tools.networks import build_network
 from ecc_tools.objective import Objective, load_teacher
+from ecc_tools.rounding import AsIntegers
 from ecc_tools.runs import Provenance, Record, RunConfig, RunError, RunFolder, code_version, load_run, load_weights
 from ecc_tools.training import LossNotFinite, Plan, Progress, Views, make_optimizer, train
 
@@ -107,7 +108,8 @@ def fit(
     try:
         for done in epochs:
             kept = net if average is None else average.net
-            line = {"epoch": float(done.epoch), **done.terms, **validate(kept, choose, where, config.plan)}
+            answering = AsIntegers(kept) if config.int8 else kept
+            line = {"epoch": float(done.epoch), **done.terms, **validate(answering, choose, where, config.plan)}
             line["seconds"] = round(time.monotonic() - began, 1)
             began = time.monotonic()
             rows.append(line)

@@ -21,6 +21,7 @@ from ecc_model.nets.vgg import SpikingVgg9
 from ecc_tools.activity import Activity
 from ecc_tools.augmentation import mix
 from ecc_tools.networks import SPIKING
+from ecc_tools.rounding import AsIntegers
 from ecc_tools.runs import RunConfig, RunError, load_run, load_tensors
 from ecc_tools.training import Terms, Views, seeded
 
@@ -74,14 +75,17 @@ class Objective:
             raise TeacherUnfit("logits and features are learnt from a teacher; name one with --teacher")
         self._config, self._net, self._teacher, self._views, self._folder = config, net, teacher, views, folder
         self.align: nn.Conv2d | None = None  # M of eq. 9, learnt with the student
-        forward: Any = net
+        method = "forward"
         if weights.early:
             if config.network.kind not in SPIKING or config.network.steps < 2:
                 raise RunError("early answers are those of a spiking network with two time steps or more")
-            forward = cast(SpikingVgg9, net).after_each_step
+            method = "after_each_step"
         if weights.features:
             self.align = alignment(net, cast(Teacher, teacher)).to(next(net.parameters()).device)
-            forward = cast(SpikingVgg9, net).with_features
+            method = "with_features"
+        if config.int8 and config.network.kind not in SPIKING:
+            raise RunError("a device runs spiking networks alone as integers; leave --int8 out for dense ones")
+        forward: Any = AsIntegers(net, method) if config.int8 else getattr(net, method)
         self._activity = Activity(net) if weights.rate else None
         self._forward = torch.compile(forward) if config.plan.compiled else forward
         self._mixing = seeded(config.seed)

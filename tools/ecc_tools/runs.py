@@ -72,6 +72,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     network: NetworkConfig
     plan: Plan
     loss: LossConfig
+    int8: bool = False  # the forward pass computes with the device's integer weights
     ema: float = 0.0  # decay of the averaged weights that are kept; 0: the last weights are
     teacher: str = ""  # SHA-256 of the teacher's weights
     start: str = ""  # SHA-256 of the weights that it begins with; "": random ones

@@ -66,6 +66,9 @@ Noise = Annotated[float, typer.Option(min=0.0, max=0.5, help="Share of the bits 
 Early = Annotated[
     float, typer.Option(min=0.0, help="Weight of the answers after fewer than T steps: for devices that stop early.")
 ]
+Int8 = Annotated[
+    bool, typer.Option("--int8", help="Compute with the device's integer weights: for fine-tuning, with --start-from.")
+]
 Seed = Annotated[int, typer.Option(min=0)]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out from its last epoch.")]
@@ -99,6 +102,7 @@ def train(
     compiled: Compiled = False,
     operations: OpsPenalty = 0.0,
     early: Early = 0.0,
+    int8: Int8 = False,
     seed: Seed = 0,
     device: Device = "cpu",
     resume: Resume = False,
@@ -141,6 +145,7 @@ def distill(
     compiled: Compiled = False,
     operations: OpsPenalty = 0.0,
     early: Early = 0.0,
+    int8: Int8 = False,
     seed: Seed = 0,
     device: Device = "cpu",
     resume: Resume = False,
@@ -223,6 +228,7 @@ def _settings(values: dict[str, Any]) -> dict[str, Any]:
             "label_smoothing": values["label_smoothing"],
             "early": values["early"],
         },
+        "int8": values["int8"],
         "ema": values["ema"],
         "teacher": "" if teacher is None else weights_sha256(teacher),
         "start": "" if values["start_from"] is None else weights_sha256(values["start_from"]),
