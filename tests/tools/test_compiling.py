@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 
 import numpy as np
@@ -13,6 +14,7 @@ from ecc_model.nets.neuron import Lif
 from ecc_model.nets.quantize import compile_network
 from ecc_tools.augmentation import Augmentation
 from ecc_tools.compiling import choose_guard, compare, load_plain, load_validation, write_model
+from ecc_tools.layers_compared import compare_layers
 from ecc_tools.processes import find
 from support.models import CONFIG, DIGITS, lively_network
 
@@ -93,6 +95,31 @@ def test_compare_counts_agreement_and_both_accuracies():
     assert abs(agreement.float_accuracy - agreement.integer_accuracy) <= 1 - agreement.agreement + 1e-9
 
 
+def test_each_layer_of_the_program_is_compared_by_itself():
+    net = lively_network(CONFIG, 0)
+    program = compile_network(net)
+    good = {layer.place: layer for layer in compare_layers(net, program, FRAMES)}
+    assert list(good) == ["head.0", "head.1", "head.3", "head.4", "encoder.0", *(f"exit.{i}" for i in (0, 1, 2, 4, 5))]
+    assert all(layer.alike > 0.98 for place, layer in good.items() if place != "exit.5")
+    assert good["exit.5"].alike is None  # logits
+    with torch.no_grad():
+        net.head[3].norm.weight.mul_(-1)
+    bad = {layer.place: layer.alike for layer in compare_layers(net, program, FRAMES)}
+    assert bad.pop("head.3") < 0.9
+    assert bad == {place: layer.alike for place, layer in good.items() if place != "head.3"}
+
+
+def test_the_bits_of_a_layer_are_those_of_its_largest_membrane_or_sum():
+    net = lively_network(CONFIG, 0)
+    program = compile_network(net)
+    bits = {layer.place: layer.bits for layer in compare_layers(net, program, FRAMES[:2])}
+    first, last = program.head[0], program.exit[-1]
+    most = int((255 * np.abs(first.weight.astype(int)).sum((1, 2, 3)) + np.abs(first.bias)).max())
+    assert 2 ** (bits["head.0"] - 1) <= 2 * most + 1 < 2 ** bits["head.0"]
+    most = 2 * int((np.abs(last.weight.astype(int)).sum(1) + np.abs(last.bias)).max())
+    assert 2 ** (bits["exit.5"] - 1) <= most < 2 ** bits["exit.5"]
+
+
 def test_frames_without_labels_cannot_calibrate(tmp_path):
     save_npz(tmp_path / "bare.npz", FRAMES[:4])
     with pytest.raises(SourceError, match=r"frames without labels cannot calibrate a model"):
@@ -109,6 +136,14 @@ def test_the_command_writes_a_model_that_a_device_reads(tmp_path, checkpoint):
     assert told["features_id"] == model.program.features_id
     assert model.labels == DIGITS[:6]
     assert 0.5 < told["agreement"] < 1.0
+    assert told["layers"][0]["place"] == "head.0"
+    command.remove("--json")
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines[0].split() == ["layer", "spikes", "alike", "bits", "of", "31"]
+    assert re.fullmatch(r"head\.0 +\d+\.\d{3}% +\d+", lines[1])
+    assert re.fullmatch(r"exit\.5 +\d+", lines[10])
+    lost = told["float_accuracy"] - told["integer_accuracy"]
+    assert ("train on with 'ecc-tools train --int8 --start-from RUN'" in lines[-1]) == (lost > 0.003)
 
 
 def test_a_folder_is_no_checkpoint(tmp_path):

@@ -23,6 +23,8 @@ from ecc_tools.splitting.command import split
 if TYPE_CHECKING:
     from ecc_tools.demo import Promises, SetUp
 
+MOST_LOST = 0.003  # of the accuracy, to integers
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
@@ -128,15 +130,23 @@ def compile_(
     """Make a device's model file: integer weights, calibration and guard set from validation frames."""
     require("torch", "compiling a network")
     from ecc_tools.compiling import compare, load_plain, load_validation, write_model
+    from ecc_tools.layers_compared import compare_layers
 
     frames, labels, names = load_validation(data)
     net = load_plain(checkpoint, frames.shape[1:], steps)
     program, _ = write_model(out, net, frames, labels, names, {"made-by": "ecc-tools compile", "from": checkpoint.name})
-    agreement = compare(net, program, frames, labels)
+    agreement, layers = compare(net, program, frames, labels), compare_layers(net, program, frames)
     if as_json:
-        console.print_json({"model": str(out), "features_id": program.features_id} | vars(agreement))
-    else:
-        print(f"{out}: {agreement}; features {program.features_id[:8]}")
+        told = {"model": str(out), "features_id": program.features_id} | vars(agreement)
+        console.print_json(told | {"layers": [layer._asdict() for layer in layers]})
+        return
+    print("layer      spikes alike  bits of 31")
+    for layer in layers:
+        alike = "" if layer.alike is None else f"{layer.alike:.3%}"
+        print(f"{layer.place:<10} {alike:>12}  {layer.bits:>10}")
+    print(f"{out}: {agreement}; features {program.features_id[:8]}")
+    if agreement.lost > MOST_LOST:
+        print("the integers lose more than 0.3 points: train on with 'ecc-tools train --int8 --start-from RUN'")
 
 
 app.command(

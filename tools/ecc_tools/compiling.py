@@ -56,6 +56,11 @@ class Agreement:
     float_accuracy: float
     integer_accuracy: float
 
+    @property
+    def lost(self) -> float:
+        """Share of the frames that floats answer rightly and integers do not, less the others."""
+        return self.float_accuracy - self.integer_accuracy
+
     def __str__(self) -> str:
         return (
             f"{self.agreement:.1%} of {self.frames} frames agree; accuracy {self.float_accuracy:.1%} in float, "
