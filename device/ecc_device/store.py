@@ -180,14 +180,6 @@ class Store(VersionTable):
         """One row, None when it is gone or never was."""
         return next(iter(self._rows("id = ?", (row_id,))), None)
 
-    def drop_row(self, row_id: int, reason: str) -> bool:
-        """Remove a row and count the reason, both or neither; False when there is no such row."""
-        with self._database.write() as db:
-            gone = db.execute("DELETE FROM rows WHERE id = ?", (row_id,)).rowcount == 1
-            if gone:
-                add_count(db, "drops", reason, 1)
-            return gone
-
     def put_labels(self, labels_id: bytes, names: Sequence[str]) -> None:
         """Remember what the logits under `labels_id` are called; the first names stay."""
         with self._database.write() as db:

@@ -34,9 +34,6 @@ def work(store: Store) -> None:
         if k % 2:
             store.answer(row_id, bytes([k]) * 40, LABELS, float(k))
             say("labelled", row_id)
-        if k % 5 == 4:
-            store.drop_row(row_id, "test")
-            say("dropped", row_id)
     store.confirm(no, ids)
     say("confirmed", no)
 

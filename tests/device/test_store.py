@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ecc_device.statefolder import database_path
 from ecc_device.store import Row, Store
 from ecc_model.errors import RowRefused, StoreError
 
@@ -59,9 +61,7 @@ def test_an_answer_is_stored_once(store: Store) -> None:
 
 
 def test_an_answer_to_no_row_is_only_counted(store: Store) -> None:
-    row_id = add(store)
-    assert store.drop_row(row_id, "test")
-    assert store.answer(row_id, LOGITS, LABELS, 3.0) == "unknown"
+    assert store.answer(1, LOGITS, LABELS, 3.0) == "unknown"
     assert store.answer(2**62, LOGITS, LABELS, 3.0) == "unknown"
     assert store.counts() == {"answers-unknown": 2}
     assert store.summary().rows == {"learnt": 0, "waiting": 0, "labelled": 0}
@@ -70,8 +70,8 @@ def test_an_answer_to_no_row_is_only_counted(store: Store) -> None:
 def test_ids_are_never_used_again(tmp_path: Path) -> None:
     with Store.open(tmp_path) as store:
         first = [add(store) for _ in range(3)]
-        for row_id in first:
-            store.drop_row(row_id, "test")
+    with contextlib.closing(sqlite3.connect(database_path(tmp_path, writing=True))) as database, database:
+        database.execute("DELETE FROM rows")
     with Store.open(tmp_path) as store:
         assert add(store) == max(first) + 1
 
@@ -104,13 +104,6 @@ def test_sending_is_counted_by_row(store: Store) -> None:
     store.mark_sent(second)
     assert [row.sent for row in store.waiting(2, FEATURES)] == [0, 2]
     assert first < second
-
-
-def test_a_dropped_row_is_counted_with_its_reason(store: Store) -> None:
-    row_id = add(store)
-    assert store.drop_row(row_id, "cloud-refused")
-    assert not store.drop_row(row_id, "cloud-refused")
-    assert store.drops() == {"cloud-refused": 1}
 
 
 def test_counts_outlive_the_store(tmp_path: Path) -> None:

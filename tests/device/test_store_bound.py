@@ -23,7 +23,6 @@ steps = st.one_of(
     st.tuples(st.just("add"), st.sampled_from((3, 4, 5, 104))),  # sums that fit exactly, or just not
     st.tuples(st.just("answer"), st.integers(1, 30), st.sampled_from((0, 1, 40, 300))),
     st.tuples(st.just("confirm"), st.sets(st.integers(1, 30), max_size=8)),
-    st.tuples(st.just("drop"), st.integers(1, 30)),
     st.tuples(st.just("reopen")),
 )
 
@@ -78,10 +77,6 @@ def apply(store: Store, expected: Expected, step: tuple[object, ...]) -> int:
             for row_id in ids & expected.rows.keys():
                 if expected.rows[row_id][0] == "labelled":
                     expected.rows[row_id][0] = "learnt"
-        case ("drop", int(row_id)):
-            assert store.drop_row(row_id, "test") == (row_id in expected.rows)
-            if expected.rows.pop(row_id, None) is not None:
-                expected.drops["test"] += 1
     return 0
 
 
