@@ -32,8 +32,9 @@ from ecc_model.nets.quantize import compile_network
 from ecc_model.nets.vgg import SpikingVgg9, VggConfig
 from ecc_snn import EccError, Edge
 from ecc_tools.augmentation import Augmentation
-from ecc_tools.compiling import calibrate, split_spikes
+from ecc_tools.compiling import calibrate
 from ecc_tools.data.parts import Part
+from ecc_tools.frame_by_frame import split_spikes
 from ecc_tools.training import Plan, Views, make_optimizer, parameters_of, run_through, train
 
 NAMES = tuple("0123456789")

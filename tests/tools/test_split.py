@@ -15,8 +15,8 @@ from ecc_model.modelfile import read_edge
 from ecc_model.nets.neuron import Lif
 from ecc_model.nets.vgg import SpikingVgg9, VggConfig
 from ecc_tools.assembling import BottleneckConfig, recut
-from ecc_tools.bottleneck import encode
 from ecc_tools.cli import app
+from ecc_tools.frame_by_frame import encode
 from ecc_tools.runs import NetworkConfig, RunError
 from ecc_tools.splitting import search as searching
 from ecc_tools.splitting.candidates import DEFAULT, Candidate, parse

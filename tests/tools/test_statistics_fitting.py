@@ -16,8 +16,8 @@ from ecc_model.program import Program
 from ecc_model.statistics import solve
 from ecc_tools import statistics_fitting
 from ecc_tools.augmentation import Augmentation
-from ecc_tools.batched import BatchedProgram
 from ecc_tools.data.parts import Part
+from ecc_tools.frame_by_frame import counting
 from ecc_tools.statistics_fitting import RIDGES, VIEWS, choose, fit_statistics, tap_choices
 from support.models import CONFIG, lively_network
 from support.patterns import pattern_part
@@ -42,10 +42,10 @@ def counted(program: Program, taps: tuple[Tap, ...], part: Part) -> np.ndarray:
     return np.stack([counter.counts(engine.head(frame)) for frame in part.frames])
 
 
-def test_a_batch_is_counted_as_frame_by_frame(program: Program) -> None:
+def test_frames_are_counted_as_a_probe_counts_them(program: Program) -> None:
     taps = (Tap(0, 1), Tap(0, 4), Tap(4, 2), Tap(5))
     part = LEARNING.rows(np.arange(6))
-    np.testing.assert_array_equal(BatchedProgram(program).count(part.frames, taps), counted(program, taps, part))
+    np.testing.assert_array_equal(counting(program, taps)(part.frames), counted(program, taps, part))
 
 
 def test_statistics_are_those_of_all_views_of_the_training_frames(program: Program) -> None:
@@ -96,9 +96,9 @@ def test_of_equally_good_choices_the_one_that_counts_most_at_the_cut_is_taken(
 
     monkeypatch.setattr(statistics_fitting, "_scores", score)
     # two standard errors of 60 rows: 10 points
-    assert choose(BatchedProgram(program), LEARNING, VALIDATION, PLAIN, lambda _: None) == ((Tap(0, 2), Tap(4, 1)), 3.0)
+    assert choose(program, LEARNING, VALIDATION, PLAIN, lambda _: None) == ((Tap(0, 2), Tap(4, 1)), 3.0)
     scores[(Tap(0, 4),)] = 0.71
-    assert choose(BatchedProgram(program), LEARNING, VALIDATION, PLAIN, lambda _: None) == ((Tap(0, 4),), 3.0)
+    assert choose(program, LEARNING, VALIDATION, PLAIN, lambda _: None) == ((Tap(0, 4),), 3.0)
 
 
 def test_one_class_has_no_statistics() -> None:

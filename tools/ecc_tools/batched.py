@@ -110,11 +110,6 @@ class BatchedProgram:
         logits = [self._read(self._layers[name], split, watch) for name in self.program.exits]
         return Outputs(_channels_first(split), _channels_first(code), join(logits, self.program.known))
 
-    @torch.inference_mode()
-    def count(self, frames: Pixels, taps: Sequence[Tap]) -> NDArray[np.int64]:
-        """What a probe with these taps in the exit would count: (B, D). frames: as for `run`."""
-        return self._count(self._layers["exit"], taps, self._split(frames, None), None).numpy()
-
     def _split(self, frames: Pixels, watch: Watch | None) -> Tensor:
         pixels = torch.tensor(fit_all(frames, self.program.input))  # a copy: what is read from a file may be read-only
         steps = pixels if pixels.ndim == 5 else pixels[:, None]  # a still image is summed once for all steps

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,8 +23,8 @@ from ecc_model.layers import AveragePool, Tap, section_shape, tap_sizes
 from ecc_model.program import Program
 from ecc_model.statistics import MAX_FEATURES, Statistics
 from ecc_tools.augmentation import Augmentation
-from ecc_tools.batched import CHUNK, BatchedProgram, in_chunks
 from ecc_tools.data.parts import Labels, Part
+from ecc_tools.frame_by_frame import counting
 from ecc_tools.training import Progress, seeded
 
 GRIDS = (1, 2, 4)
@@ -33,6 +33,7 @@ VIEWS = 3  # of each training frame: itself, and augmented ones
 CHOICE_VIEWS = 6000  # that the choice is made on, of all classes together
 NEW_ROWS = 40  # of each class that is taken for a new one
 MAX_TRIALS = 5  # pairs of classes that are taken for new ones
+CHUNK = 100  # frames at a time
 STANDARD_ERRORS = 2.0  # closer scores are taken for equal
 CHOICE_SHARE = 0.3  # of the progress
 VIEW_SEED = 0
@@ -60,28 +61,28 @@ def fit_statistics(
 
     `CompileError` for a network of one class, or one without a place that has at most `MAX_FEATURES` features.
     """
-    batched = BatchedProgram(program)
-    taps, ridge = choose(batched, learning, validation, augmentation, lambda share: progress(CHOICE_SHARE * share))
+    taps, ridge = choose(program, learning, validation, augmentation, lambda share: progress(CHOICE_SHARE * share))
     found = statistics.begin(program, taps, ridge, program.classes)
-    done, total = 0, VIEWS * len(learning.labels)
+    count, done, total = counting(program, taps), 0, VIEWS * len(learning.labels)
     for frames, labels in _views(learning, augmentation):
-        found = statistics.add(found, batched.count(frames, taps), labels)
+        found = statistics.add(found, count(frames), labels)
         done += len(labels)
         progress(CHOICE_SHARE + (1.0 - CHOICE_SHARE) * done / total)
     return found
 
 
 def choose(
-    batched: BatchedProgram, learning: Part, validation: Part, augmentation: Augmentation, progress: Progress
+    program: Program, learning: Part, validation: Part, augmentation: Augmentation, progress: Progress
 ) -> tuple[tuple[Tap, ...], float]:
     """The taps and the ridge that tell classes apart best when some of them are new; of equals see above."""
-    program, choices = batched.program, tap_choices(batched.program)
+    choices = tap_choices(program)
     if program.classes < 2 or not choices:
         raise CompileError("no statistics: the network has one class, or no place in its exit has few enough features")
     every = sorted({tap for taps in choices for tap in taps}, key=lambda tap: (tap.after, tap.grid))
     ends = list(itertools.accumulate(_sizes(program, every), initial=0))
-    known = _count(batched, every, _views(_some(learning, program.classes), augmentation))
-    unseen = _count(batched, every, [(validation.frames, validation.labels)])
+    count = counting(program, every)
+    known = _count(count, _views(_some(learning, program.classes), augmentation))
+    unseen = _count(count, [(validation.frames, validation.labels)])
     scores: dict[tuple[tuple[Tap, ...], float], float] = {}
     for done, taps in enumerate(choices, 1):
         columns = np.concatenate([np.arange(ends[k], ends[k + 1]) for k in map(every.index, taps)])
@@ -146,11 +147,8 @@ def _views(part: Part, augmentation: Augmentation) -> Iterator[tuple[Pixels, Lab
             yield augmentation(torch.from_numpy(frames), generator).numpy() if view else frames, labels
 
 
-def _count(batched: BatchedProgram, taps: Sequence[Tap], shown: Iterable[tuple[Pixels, Labels]]) -> _Rows:
-    counts, labels = [], []
-    for frames, own in shown:
-        counts += [batched.count(chunk, taps).astype(np.int32) for chunk in in_chunks(frames)]
-        labels.append(own)
+def _count(count: Callable[[Pixels], Counts], shown: Iterable[tuple[Pixels, Labels]]) -> _Rows:
+    counts, labels = zip(*((count(frames).astype(np.int32), own) for frames, own in shown), strict=True)
     return _Rows(np.concatenate(counts), np.concatenate(labels))
 
 

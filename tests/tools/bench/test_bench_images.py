@@ -12,8 +12,8 @@ from ecc_device.sources import save_npz
 from ecc_model.errors import SourceError
 from ecc_model.modelfile import read_edge
 from ecc_tools.bench.images import QUALITIES, Point, at_least, image_points
-from ecc_tools.bottleneck import encode
 from ecc_tools.cli import app
+from ecc_tools.frame_by_frame import encode
 from support.models import DIGITS, write_tiny_models
 
 COUNT = 12

@@ -15,8 +15,8 @@ from ecc_broker.codec import encode_spikes
 from ecc_device.sources import save_npz
 from ecc_model.errors import SourceError
 from ecc_model.modelfile import LeadingInfo, read_edge
-from ecc_tools.bottleneck import encode
 from ecc_tools.cli import app
+from ecc_tools.frame_by_frame import encode
 from support.models import CONFIG, DIGITS, write_tiny_models
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 1), np.uint8)

@@ -94,7 +94,7 @@ def images(
 def _compare(edge: Path, cloud: Path, data: str, root: Path | None, most: int, out: Path) -> dict[str, Any]:
     from ecc_tools.batched import fit_all, in_chunks
     from ecc_tools.bench.pair import open_pair
-    from ecc_tools.bottleneck import encode
+    from ecc_tools.frame_by_frame import encode
     from ecc_tools.stages import stages
 
     model, worker, labelled = open_pair(edge, cloud, data, root, sends=("features", "frames"))

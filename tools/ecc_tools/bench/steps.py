@@ -49,7 +49,7 @@ def measure(model: EdgeModel, worker: CloudModel, labelled: Labelled) -> dict[st
     """Both ways to ask about all labelled frames. `SourceError` where the worker answers no leading steps."""
     from ecc_cloud.worker import announcement, open_to_doubt
     from ecc_tools.batched import in_chunks
-    from ecc_tools.bottleneck import encode
+    from ecc_tools.frame_by_frame import encode
 
     said = announcement(worker)
     codes = encode(model.program, labelled.frames)
