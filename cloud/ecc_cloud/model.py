@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +37,8 @@ class Encoder(NamedTuple):
     table: RateTable | None
     leading: LeadingInfo | None = None
     """How its leading time steps are answered alone, where they are."""
+    decoder: int = 0
+    """Which of the network's decoders reads it."""
 
 
 class CloudModel:
@@ -59,9 +62,10 @@ class CloudModel:
         self._temperature = manifest.temperature
         self._try_out()
 
-    def features(self, batch: Sequence[bits.Spikes]) -> Logits:
+    def features(self, batch: Sequence[bits.Spikes], decoder: int = 0) -> Logits:
         """Logits (B, N) divided by the model's temperature, for B codes (t, C, H, W) of one encoder, t <= T."""
-        return self._run(self._net.features, torch.from_numpy(np.stack(batch, axis=1)).to(torch.float32))
+        network = partial(self._net.features, decoder=decoder)
+        return self._run(network, torch.from_numpy(np.stack(batch, axis=1)).to(torch.float32))
 
     def frames(self, batch: Sequence[Pixels]) -> Logits:
         """Teacher's logits (B, N) divided by the model's temperature, for B frames as `frames.fit` returns them.
@@ -81,7 +85,7 @@ class CloudModel:
             for encoder in self.encoders.values():
                 alone = [] if encoder.leading is None else [encoder.leading.steps]
                 codes = [np.zeros((steps, *encoder.shape[1:]), np.bool_) for steps in (encoder.shape[0], *alone)]
-                answers += [self.features([code]) for code in codes]
+                answers += [self.features([code], encoder.decoder) for code in codes]
         except RuntimeError as exc:
             raise ModelCorrupt(self.path, f"its networks do not run: {str(exc).splitlines()[0]:.120}") from exc
         if not all(np.isfinite(logits).all() for logits in answers):
@@ -103,8 +107,9 @@ def _encoders(path: Path, manifest: Manifest, config: CloudConfig) -> dict[bytes
             prefix = plain_id(encoder.features_id)
         except ValueError as exc:
             raise ModelCorrupt(path, f"features_id {encoder.features_id[:64]!r} is not hexadecimal") from exc
-        shape = tuple(encoder.shape)
-        fits = len(shape) == 4 and shape[:2] == (config.steps, config.code_channels)
+        shape, decoder = tuple(encoder.shape), encoder.decoder
+        code = config.codes[decoder] if 0 <= decoder < len(config.codes) else None
+        fits = code is not None and len(shape) == 4 and shape[:2] == (config.steps, code.channels)
         if not fits or not all(1 <= n <= 4096 for n in shape) or len(prefix) < NAME_BYTES or prefix in encoders:
             raise ModelCorrupt(path, f"its network cannot read the encoder '{encoder.name:.20}' of shape {shape}")
         leading = encoder.leading
@@ -112,9 +117,9 @@ def _encoders(path: Path, manifest: Manifest, config: CloudConfig) -> dict[bytes
             told = f"margin {leading.margin:g}, temperature {leading.temperature:g}, share {leading.more:g}"
             raise ModelCorrupt(path, f"it answers {leading.steps} of {shape[0]} steps alone, with {told}")
         table = tables.get(encoder.name)
-        encoders[prefix] = Encoder(shape, None, leading)
+        encoders[prefix] = Encoder(shape, None, leading, decoder)
         if table is not None:
-            encoders[coded_id(encoder.features_id, table)] = Encoder(shape, table, leading)
+            encoders[coded_id(encoder.features_id, table)] = Encoder(shape, table, leading, decoder)
     return encoders
 
 

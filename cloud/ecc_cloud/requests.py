@@ -20,8 +20,8 @@ class Request:
     """A request as it came: its spikes or pixels are still packed.
 
     shape: of the unpacked array; batch: requests with the same one may run together; times in monotonic seconds;
-    table: what the spikes may be coded with; features_id: under which name they came; leading: how they are answered,
-    if they are leading steps alone; known: steps in front of them that came before.
+    table: what the spikes may be coded with; features_id: under which name they came; decoder: what reads them;
+    leading: how they are answered, if they are leading steps alone; known: steps in front of them that came before.
     """
 
     id: int
@@ -36,6 +36,7 @@ class Request:
     features_id: bytes = b""
     leading: LeadingInfo | None = None
     known: int = 0
+    decoder: int = 0
 
     def expired(self, now_s: float) -> bool:
         """Whether the request has waited longer than its budget; a budget of 0 never ends."""

@@ -18,6 +18,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -159,13 +160,14 @@ class Worker:
             reply_topic,
             message.spikes,
             shape,
-            shape,
+            (encoder.decoder, *shape),
             message.budget_ms / 1000,
             self._clock(),
             encoder.table,
             message.features_id,
             leading,
             message.known,
+            encoder.decoder,
         )
 
     def _frame_request(self, reply_topic: str, payload: bytes) -> Request | Reply:
@@ -208,7 +210,8 @@ class Worker:
 
     def _answer(self, requests: Sequence[Request], arrays: Sequence[Spikes | Pixels]) -> None:
         self.stats.batch(len(requests))
-        run: Callable[..., Logits] = self._model.features if requests[0].kind == "features" else self._model.frames
+        features = partial(self._model.features, decoder=requests[0].decoder)
+        run: Callable[..., Logits] = features if requests[0].kind == "features" else self._model.frames
         try:
             logits = run(arrays)
         except (RuntimeError, MemoryError) as error:  # torch, mostly out of memory

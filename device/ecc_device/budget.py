@@ -89,6 +89,11 @@ class Budget:
         return self._reserve / self._capacity
 
     @property
+    def bytes_left(self) -> float:
+        """`room` of a budget in bytes; 1 of one in frames, which short requests do not save."""
+        return self.room if self._by_time else 1.0
+
+    @property
     def used(self) -> float:
         """In the window: requests, or bytes."""
         return self._used

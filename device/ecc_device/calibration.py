@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ecc_model.modelfile import ACCEPTED_SHARE
 from ecc_model.numerics import exps, logs, normalized_entropy, softmax
 
 # Fitted on a grid of 5 % steps, not to the last bit: equal rows give an equal temperature on every machine.
 TEMPERATURES = tuple(round(1.05**k, 4) for k in range(-28, 57))  # 0.26 to 15.4
-ACCEPTED_SHARE = 0.9  # share of known rows that the edge answers by itself
 _LEAST_PROBABILITY = 1e-12
 
 

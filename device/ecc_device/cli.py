@@ -62,6 +62,10 @@ BudgetOption = Annotated[
     str | None, typer.Option(help="What may go up at most: 5% of the frames, or 2MB/h; default: no limit.")
 ]
 SendOption = Annotated[str, typer.Option(help="What goes up: features (a few bytes of spikes) or frames (images).")]
+EncoderOption = Annotated[
+    str | None,
+    typer.Option(help="Of a model with several encoders, the one to send by, e.g. 32-bytes; default: as it fits."),
+]
 LearnerOption = Annotated[str, typer.Option(help=f"How it learns: {', '.join(LEARNERS)}.")]
 ShadowOption = Annotated[
     int, typer.Option(min=0, help="Frames that a learnt model answers silently before it takes over; 0: none.")
@@ -97,6 +101,7 @@ def start(
     filter_: FilterOption = "entropy",
     budget: BudgetOption = None,
     send: SendOption = "features",
+    encoder: EncoderOption = None,
     learner: LearnerOption = DEFAULT_LEARNER,
     shadow: ShadowOption = SHADOW_FRAMES,
     engine: EngineOption = None,
@@ -117,6 +122,7 @@ def start(
         filter=filter_,
         budget=budget,
         send=send,
+        encoder=encoder,
         learner=learner,
         shadow=shadow,
         engine=engine,
@@ -183,6 +189,7 @@ def replay(
     filter_: Annotated[str | None, typer.Option("--filter", help="As for start; default: as recorded.")] = None,
     budget: Annotated[str | None, typer.Option(help="As for start; default: as recorded.")] = None,
     send: Annotated[str | None, typer.Option(help="As for start; default: as recorded.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="As for start; default: as recorded.")] = None,
     learner: Annotated[str | None, typer.Option(help="As for start; default: as recorded.")] = None,
     shadow: ShadowOption = SHADOW_FRAMES,
     engine: EngineOption = None,
@@ -200,6 +207,7 @@ def replay(
         "filter": filter_,
         "budget": budget,
         "send": send,
+        "encoder": encoder,
         "learner": learner,
         "ca": ca,
         "record": record,

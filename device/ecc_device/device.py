@@ -26,7 +26,7 @@ from ecc_device.learning.recipes import DEFAULT, LEARNERS
 from ecc_device.learning.shadow import SHADOW_FRAMES
 from ecc_device.models import open_active, rollback
 from ecc_device.offload import Offload
-from ecc_device.power import LinkWatcher, PowerWatcher, Watch
+from ecc_device.power import LinkWatcher, PowerWatcher, Watch, battery_charge
 from ecc_device.recent import RecentDecisions
 from ecc_device.recordings.recorder import Recorder, check_content
 from ecc_device.runtime import Runtime
@@ -61,6 +61,7 @@ class DeviceConfig:
     filter: str = "entropy"
     budget: str | None = None  # of uploads: "5%" of the frames, or "2MB/h"; None: what the threshold says
     send: str = "features"
+    encoder: str | None = None  # of the model's, by name; None: what `choosing` says
     learner: str = DEFAULT
     shadow: int = SHADOW_FRAMES  # frames that a learnt model answers silently before it takes over; 0: none
     engine: str | None = None  # None: the fastest one that is installed
@@ -96,6 +97,7 @@ class Device:
         self.config = config = replace(config, state=config.state.absolute())
         try:
             model, no = open_active(config.model, self.store, config.state, self.clock.now())
+            check_encoder(config.encoder, model)
             features = bytes.fromhex(model.program.features_id)
             self._offline = messages.Status("offline", features[:4], no - 1, version("ecc-snn"))
             self.link = link if link is not None or config.broker is None else self._mqtt_link(config.broker)
@@ -163,11 +165,12 @@ class Device:
                 self.clock,
                 self.health,
                 self.runtime.engine,
-                self.runtime.model.rates,
+                self.runtime.model,
                 site=self.config.site,
                 device=self.config.device,
                 send=self.config.send,
                 budget=self.runtime.budget,
+                encoder=self.config.encoder,
             )
             self.runtime.use(self.offload)
             self.link.subscribe(self._topic("command"), self._on_command)
@@ -284,8 +287,12 @@ class Device:
         if self.link is not None and self.offload is not None:
             watcher = LinkWatcher(self.runtime.notify, self.clock)
             self.link.on_connection(watcher.connection)
-            checks += [watcher.tick, self.offload.drain]
+            checks += [watcher.tick, self._read_battery, self.offload.drain]
         return Watch(checks)
+
+    def _read_battery(self) -> None:
+        if self.offload is not None:
+            self.offload.battery = battery_charge()
 
     def _on_connection(self, connected: bool) -> None:
         if connected:
@@ -327,3 +334,10 @@ class Device:
 
     def _tell_update(self, accepted: bool, reason: str) -> None:
         self._publish_event("update", f"{'accepted' if accepted else 'not made'}: {reason}")
+
+
+def check_encoder(name: str | None, model: EdgeModel) -> None:
+    """`DeviceError` if the model has no encoder of this name; None is the device's own choice."""
+    if name is not None and name not in model.encoders:
+        known = ", ".join(model.encoders)
+        raise DeviceError(f"{model.path}: has no encoder '{name:.20}'; choose one of: {known}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ecc_device.choosing import WHY
+
 
 class Explanation:
     """The facts of one classified frame, and how to say them; made by `Result.explain`, or from recorded facts.
@@ -21,6 +23,7 @@ class Explanation:
     | `forecast`                                  | of `tickets.Forecast`; null where the cloud was not asked      |
     | `uploaded`, `bytes_sent`, `bytes_received`  | what crossed the link                                          |
     | `bytes_later`                               | of `bytes_sent`: in a second request, as the cloud needed more |
+    | `encoder`, `encoder_why`                    | of a model with several: whose code, and a key of `choosing`'s |
     | `steps`, `model_no`, `row`, `latency_s`     | time steps, the model, the row in the buffer, measured seconds |
     """
 
@@ -46,6 +49,9 @@ class Explanation:
             yield "link", _forecast(facts["forecast"])
         later = facts.get("bytes_later", 0)  # recordings of earlier versions do not say it
         second = f" ({later} of them in a second request)" if later else ""
+        encoder, why = facts.get("encoder", ""), WHY.get(facts.get("encoder_why", ""), "")
+        if encoder:
+            yield "encoder", f"{encoder}: {why}" if why else encoder
         yield (
             "cost",
             f"{facts['bytes_sent']} bytes up{second}, {facts['bytes_received']} down, {facts['steps']} time steps, "

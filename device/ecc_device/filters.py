@@ -153,4 +153,4 @@ def filter_threshold(filter_: Filter, known: Known) -> float:
     if filter_.name in AS_IN_THE_FILE:
         return known.model.threshold
     scores = [filter_.score(row) for row in known.judging()]
-    return fit_threshold(scores) if scores else known.model.threshold
+    return fit_threshold(scores, known.model.accepted) if scores else known.model.threshold

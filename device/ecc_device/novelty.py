@@ -13,10 +13,11 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ecc_device.calibration import ACCEPTED_SHARE, fit_threshold
+from ecc_device.calibration import fit_threshold
 from ecc_device.evidence import Evidence, Known
 from ecc_model.bits import Spikes
 from ecc_model.errors import DeviceError
+from ecc_model.modelfile import ACCEPTED_SHARE
 from ecc_model.numerics import normalized_entropy
 
 WORD_BYTES = 8

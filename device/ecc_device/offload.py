@@ -10,16 +10,18 @@ import contextlib
 import statistics
 import threading
 from collections import deque
+from dataclasses import replace
 
 import numpy as np
 
 from ecc_broker import messages, topics
 from ecc_broker.link import Link, Message
 from ecc_device.budget import Budget
+from ecc_device.choosing import Choice, Circumstances, choose
 from ecc_device.clock import Clock
 from ecc_device.engines import Engine
 from ecc_device.events import Health
-from ecc_device.questions import FOLLOWS, WHOLE, Question, budget_ms, frame_request, make_question
+from ecc_device.questions import FOLLOWS, WHOLE, Coder, Question, budget_ms, frame_request
 from ecc_device.results import Answer, make_answer
 from ecc_device.store import Row, Store
 from ecc_device.tickets import FORECAST, Forecast, LateListener, Ticket
@@ -27,8 +29,7 @@ from ecc_model import bits
 from ecc_model.bits import Spikes
 from ecc_model.errors import IncompatibleFeatures, LinkError, StoreError, WireError
 from ecc_model.frames import Pixels, fit
-from ecc_model.modelfile import labels_id
-from ecc_model.rates import RateTable
+from ecc_model.modelfile import EdgeModel, labels_id
 
 MAX_LOGIT = 1e4  # beyond it a worker is broken or hostile
 BACKLOG_WINDOW = 8  # rows without an answer that are asked for at the same time
@@ -40,9 +41,14 @@ RESEND_S = 30.0  # a row is asked again at most this often
 class Offload:
     """The device's side of the conversation with the workers of its site.
 
-    `send` is "features" (spikes of the bottleneck encoder, whose rate table is `rates`) or "frames" (whole images, to
-    the teacher). Rows of earlier frames go up while the `budget` has something to spare.
+    `send` is "features" (spikes of a bottleneck encoder) or "frames" (whole images, to the teacher). `model` has the
+    names and the rate tables of the encoders; None for a program alone. `encoder` names the one to send by; None: see
+    `choosing`, among those that the workers read. Rows of earlier frames go up while the `budget` has something to
+    spare.
     """
+
+    battery = 1.0
+    """Charge of the battery in use; 1 where there is nothing to save."""
 
     def __init__(
         self,
@@ -51,15 +57,18 @@ class Offload:
         clock: Clock,
         health: Health,
         engine: Engine,
-        rates: RateTable | None,
+        model: EdgeModel | None,
         *,
         site: str,
         device: str,
         send: str,
         budget: Budget | None = None,
+        encoder: str | None = None,
     ) -> None:
-        self._link, self._store, self._clock, self._health, self._engine = link, store, clock, health, engine
-        self._features_id, self._rates = bytes.fromhex(engine.program.features_id), rates
+        self._link, self._store, self._clock, self._health = link, store, clock, health
+        self._coder = Coder(engine, model)
+        self._features_id = bytes.fromhex(engine.program.features_id)
+        self._encoder = encoder
         self._topics = {name: topics.topic(name, site, device) for name in ("features", "frame")}
         self._send, self._budget = send, budget
         self._lock = threading.Lock()
@@ -110,9 +119,9 @@ class Offload:
         """Call `listener(row, answer, bytes_received)` for answers that no frame waits for, on the link's thread."""
         self._late.append(listener)
 
-    def use(self, engine: Engine, rates: RateTable | None) -> None:
-        """Ask with the spikes of another engine from now on, whose rate table is `rates`."""
-        self._engine, self._rates, features_id = engine, rates, bytes.fromhex(engine.program.features_id)
+    def use(self, engine: Engine, model: EdgeModel) -> None:
+        """Ask with the spikes of another engine from now on, that of `model`."""
+        self._coder, features_id = Coder(engine, model), bytes.fromhex(engine.program.features_id)
         if features_id != self._features_id:
             self._features_id = features_id
             self._compare()
@@ -161,26 +170,42 @@ class Offload:
         return reason
 
     def _send_request(self, row: int, split: Spikes, frame: Pixels, budget_s: float | None) -> Ticket | None:
-        now, took_s = self._clock.monotonic(), self.forecast().answer_s
+        now, expected = self._clock.monotonic(), self.forecast()
+        took_s = expected.answer_s
         if self._send == "frames":
-            request = frame_request(row, fit(frame, self._engine.program.input), budget_ms(budget_s))
-            name, noted = "frame", None
+            request = frame_request(row, fit(frame, self._coder.program.input), budget_ms(budget_s))
+            name, noted, sender, why = "frame", None, "", ""
         else:
             twice = budget_s is None or took_s is None or 2.0 * took_s <= budget_s
-            request, noted = self._opening(self._engine, row, split, budget_ms(budget_s), twice)
-            name = "features"
+            coder, link = self._coder, Circumstances()
+            if budget_s is not None:
+                link = Circumstances(expected.late / FORECAST, took_s / max(took_s, budget_s) if took_s else 0.0)
+            encoder, why = self._choose(coder, link)
+            request, noted = self._opening(coder, encoder, row, split, budget_ms(budget_s), twice)
+            name, sender = "features", coder.name(encoder)
         until_s = None if budget_s is None else now + budget_s
-        ticket = Ticket(row, len(request), patient=budget_s is None, until_s=until_s)
+        ticket = Ticket(row, len(request), patient=budget_s is None, until_s=until_s, encoder=sender, encoder_why=why)
         with self._lock:
             self._tickets[row] = ticket
             self._note(row, now, noted)
         return ticket if self._publish(name, request, row) else None
 
+    def _choose(self, coder: Coder, link: Circumstances) -> Choice:
+        """The encoder to ask with, among those that the workers read; `link`: what that one says."""
+        read, named = coder.read(self._said), coder.index(self._encoder)
+        if named in read:
+            return Choice(named, "asked for")
+        if len(read) < 2:
+            return Choice(read[0] if read else 0, "")
+        left = 1.0 if self._budget is None else self._budget.bytes_left
+        chosen = choose(len(read), replace(link, battery=self.battery, budget=left))
+        return Choice(read[chosen.encoder], chosen.why)
+
     def _opening(
-        self, engine: Engine, row: int, split: Spikes, ms: int, twice: bool
+        self, coder: Coder, encoder: int, row: int, split: Spikes, ms: int, twice: bool
     ) -> tuple[bytes, tuple[str, Question] | None]:
-        """The first message about a row, and what to note of it; `twice`: there is time for a second one."""
-        question = make_question(row, engine.encode(split), engine.program.features_id, self._rates, self._said)
+        """The first message about a row, by one encoder, and what to note; `twice`: there is time for a second one."""
+        question = coder.question(row, split, encoder, self._said)
         part, request = question.opening(ms) if twice else (WHOLE, question.message(WHOLE, ms))
         return request, None if part == WHOLE else (part, question)
 
@@ -219,7 +244,7 @@ class Offload:
 
         Rows are spikes: workers that read frames alone are not asked.
         """
-        if self.obstacle is not None or self._said is None or self._features_id[:4] not in self._said.features:
+        if self.obstacle is not None or not self._coder.read(self._said):
             return
         rows: list[Row] = []
         try:
@@ -254,11 +279,12 @@ class Offload:
 
     def _ask_again(self, row: Row) -> bool:
         try:
-            engine = self._engine
-            if bytes.fromhex(engine.program.features_id) != row.features_id:  # replaced in this moment
+            coder = self._coder
+            if bytes.fromhex(coder.program.features_id) != row.features_id:  # replaced in this moment
                 return False
-            split = bits.unpack(row.bits, engine.program.split_shape)
-            request, part = self._opening(engine, row.id, split, 0, twice=True)
+            split = bits.unpack(row.bits, coder.program.split_shape)
+            encoder, _ = self._choose(coder, Circumstances())
+            request, part = self._opening(coder, encoder, row.id, split, 0, twice=True)
             with self._lock:
                 self._note(row.id, self._clock.monotonic(), part)
             taken = self._publish("features", request, row.id)
@@ -311,7 +337,7 @@ class Offload:
             return
         with self._lock:
             self._rejected.clear()
-        if self._send == "frames" or self._features_id[:4] in self._said.features:
+        if self._send == "frames" or self._coder.read(self._said):
             self._health.clear("incompatible")
             self._end_lost()  # before anybody hears of the worker: what is asked from then on is not lost
             self._worker.set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import psutil
 
@@ -20,11 +21,21 @@ Notify = Callable[[str], None]
 
 def battery_plugged() -> bool | None:
     """Whether the charger is plugged in; None without a battery, or where the system cannot tell."""
+    battery = _battery()
+    return None if battery is None else battery.power_plugged
+
+
+def battery_charge() -> float:
+    """Charge of a battery that is in use, 0 to 1; 1 on the charger, without a battery, or where nobody can tell."""
+    battery = _battery()
+    return 1.0 if battery is None or battery.power_plugged is not False else battery.percent / 100
+
+
+def _battery() -> Any:
     try:
-        battery = psutil.sensors_battery()
+        return psutil.sensors_battery()
     except OSError:  # a battery driver that fails must not end the watch
         return None
-    return None if battery is None else battery.power_plugged
 
 
 class PowerWatcher:

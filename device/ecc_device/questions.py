@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 from ecc_broker import codec, messages
 from ecc_broker.messages import Labels, Leading
+from ecc_device.engines import Engine
 from ecc_model.bits import Spikes
 from ecc_model.frames import Pixels
-from ecc_model.rates import RateTable, agreed
+from ecc_model.modelfile import EdgeModel
+from ecc_model.program import Program
+from ecc_model.rates import RateTable, agreed, plain_id
 
 WHOLE, FIRST, REST = "whole", "first", "rest"  # parts of a code: all steps, the leading ones, those behind them
 FOLLOWS = {
@@ -48,6 +51,41 @@ class Question:
         known, end = (leading if part == REST else 0), (leading if part == FIRST else len(self.code))
         spikes = codec.encode_spikes(self.code[:end], self.table, known=known)
         return messages.encode(messages.FeaturesRequest(self.row, self.name, end - known, budget_ms, spikes, known))
+
+
+@dataclass(frozen=True, eq=False)
+class Coder:
+    """What makes codes: an engine, and the model that names its encoders and has their rate tables.
+
+    Without a model there is one encoder, and no table.
+    """
+
+    engine: Engine
+    model: EdgeModel | None
+
+    @property
+    def program(self) -> Program:
+        """What the engine runs."""
+        return self.engine.program
+
+    def read(self, said: Labels | None) -> list[int]:
+        """Which encoders the workers read, by what they announced last."""
+        features = () if said is None else said.features
+        return [index for index, name in enumerate(self.program.features_ids) if plain_id(name) in features]
+
+    def index(self, name: str | None) -> int | None:
+        """The encoder of this name; None where there is no such one, or no other."""
+        names = () if self.model is None else self.model.encoders
+        return names.index(name) if name in names and len(names) > 1 else None
+
+    def name(self, index: int) -> str:
+        """Of an encoder; empty where there is no other."""
+        return self.model.encoders[index] if self.model is not None and len(self.model.encoders) > 1 else ""
+
+    def question(self, row: int, split: Spikes, index: int, said: Labels | None) -> Question:
+        """The question about spikes at the split point (T, C, H, W), by one encoder."""
+        table = None if self.model is None else self.model.tables[index]
+        return make_question(row, self.engine.encode(split, index), self.program.features_ids[index], table, said)
 
 
 def make_question(row: int, code: Spikes, features_id: str, rates: RateTable | None, said: Labels | None) -> Question:

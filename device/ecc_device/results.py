@@ -72,6 +72,8 @@ class Result:
     budget: Spending | None = None  # what the upload budget allowed this frame; None without a budget
     forecast: Forecast | None = field(default=None, compare=False)  # of the link, measured; None if it was not asked
     bytes_later: int = 0  # of `bytes_sent`: in a second request, where leading time steps did not do
+    encoder: str = ""  # whose code went up, of a model with several
+    encoder_why: str = ""  # a key of `choosing.WHY`; empty for the first one
 
     @property
     def answer(self) -> Answer:
@@ -108,6 +110,8 @@ class Result:
                 "bytes_sent": self.bytes_sent,
                 "bytes_received": self.bytes_received,
                 "bytes_later": self.bytes_later,
+                "encoder": self.encoder,
+                "encoder_why": self.encoder_why,
                 "latency_s": self.latency_s,
                 "reason": WHY.get(self.why, self.why),
                 "forecast": None if self.forecast is None else self.forecast.to_record(),

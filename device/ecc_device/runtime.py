@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -108,6 +108,7 @@ class Runtime:
         self._open: dict[int, Result | None] = {}  # row -> what a late answer corrects; None: no result yet
         self._early: dict[int, tuple[Answer, int]] = {}  # row -> an answer that came late, but before the result
         self._counts = {"frames": 0, "uploads": 0, "held_back": 0}
+        self._encoders: Counter[str] = Counter()  # uploads by each, of a model with several
         self._turn = threading.Lock()  # one frame is decided on at a time; held while its row is stored and sent
         self._order: deque[Pending] = deque()  # begun and not told of, oldest first
         self._telling = threading.Lock()
@@ -172,6 +173,7 @@ class Runtime:
         return {
             "frames": self._counts["frames"],
             "uploads": self._counts["uploads"],
+            "encoders": dict(self._encoders),
             "model_no": self._active.no,
             "engine": self._active.engine.name,
             "labels": list(model.labels),
@@ -330,7 +332,7 @@ class Runtime:
         if offload is None:
             return
         self._remember(row)
-        offload.use(active.engine, active.model.rates)
+        offload.use(active.engine, active.model)
         pending.result = replace(pending.result, forecast=offload.forecast())
         if self._patience_s is not None:
             pending.patient = True
@@ -344,8 +346,12 @@ class Runtime:
             pending.result = replace(pending.result, why=ticket)
             return
         pending.ticket = ticket
-        pending.result = replace(pending.result, bytes_sent=ticket.bytes_sent)
+        pending.result = replace(
+            pending.result, bytes_sent=ticket.bytes_sent, encoder=ticket.encoder, encoder_why=ticket.encoder_why
+        )
         self._counts["uploads"] += 1
+        if ticket.encoder:
+            self._encoders[ticket.encoder] += 1
         if self.budget is not None:
             self.budget.spend(ticket.bytes_sent)
 

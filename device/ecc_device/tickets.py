@@ -11,7 +11,7 @@ from ecc_device.engines import Engine
 from ecc_device.results import Answer
 from ecc_model.bits import Spikes
 from ecc_model.frames import Pixels
-from ecc_model.rates import RateTable
+from ecc_model.modelfile import EdgeModel
 
 FORECAST = 20  # frames that the forecast looks back on
 
@@ -25,6 +25,8 @@ class Ticket:
     patient: bool = False  # its owner asks again when the request is lost
     until_s: float | None = None  # the deadline, by the device's clock
     bytes_later: int = 0  # of a second message, where the worker needed more steps
+    encoder: str = ""  # its name, of a model with several
+    encoder_why: str = ""  # a key of `choosing.WHY`; empty for the first one
     done: threading.Event = field(default_factory=threading.Event)
     answer: Answer | None = None
     bytes_received: int = 0
@@ -78,8 +80,8 @@ class Asked(Protocol):
     def release(self, row: int) -> None:
         """The row's frame has its result."""
 
-    def use(self, engine: Engine, rates: RateTable | None) -> None:
-        """Ask with the spikes of another engine from now on, whose rate table is `rates`."""
+    def use(self, engine: Engine, model: EdgeModel) -> None:
+        """Ask with the spikes of another engine from now on, that of `model`."""
 
     def ask(self, row: int, split: Spikes, frame: Pixels, budget_s: float | None) -> Ticket | str:
         """Send one frame's request; the ticket to wait on, or the reason why it was not sent."""

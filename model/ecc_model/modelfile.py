@@ -33,10 +33,11 @@ from ecc_model.program import MAX_CLASSES, Program, from_records, to_records
 from ecc_model.rates import RateTable
 from ecc_model.statistics import Statistics, StatisticsInfo
 
-FORMAT = 4  # what is read; a file says the oldest format that can hold its program (`Program.format`)
+FORMAT = 5  # what is read; a file says the oldest format that can hold its program (`Program.format`)
 MAX_RECORD_BYTES = 512 << 20
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_LABEL_CHARACTERS = 64
+ACCEPTED_SHARE = 0.9
 OPTIONAL = ("rates", "statistics")  # records that a file need not have
 _STAMP = (1980, 1, 1, 0, 0, 0)  # the same content gives the same bytes
 _HEADER_BYTES, _NAME_LENGTH_AT = 30, 26  # of a ZIP's entry; the length of its extra field follows that of its name
@@ -59,7 +60,8 @@ class EncoderInfo(msgspec.Struct, frozen=True):
     """One bottleneck encoder: its name, what its spikes are called on the wire, and their shape (T, C, H, W).
 
     rates: the kind of its rate table, whose tensors are in the record "rates" under the encoder's name; "" for none.
-    leading: in a worker's file, how its leading time steps are answered alone; None: they are not.
+    leading: in a worker's file, how its leading time steps are answered alone; None: they are not. decoder: in a
+    worker's file, which of the network's decoders reads it.
     """
 
     name: str
@@ -67,6 +69,7 @@ class EncoderInfo(msgspec.Struct, frozen=True):
     shape: list[int]
     rates: str = ""
     leading: LeadingInfo | None = None
+    decoder: int = 0
 
 
 class EarlyInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +90,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     labels: list[str]
     temperature: float  # divides the logits before softmax
     threshold: float = 1.0  # edge: normalized entropy above it is ambiguous
+    accepted: float = ACCEPTED_SHARE  # edge: share of known frames that a threshold lets it answer by itself
     early: EarlyInfo | None = None  # edge: None: every frame takes all steps
     encoders: list[EncoderInfo]  # edge: what it sends; cloud: what it reads
     frame: list[int]  # steps, channels, height, width
@@ -123,8 +127,8 @@ class EdgeModel:
     manifest: Manifest
     program: Program
     guard: GuardSet
-    rates: RateTable | None = None
-    """Of the encoder's spikes, where the file has one."""
+    tables: tuple[RateTable | None, ...] = (None,)
+    """One for each encoder: of its spikes, where the file has one."""
     statistics: Statistics | None = None
     """What the device can learn from in closed form, where the file has them."""
 
@@ -142,6 +146,21 @@ class EdgeModel:
     def threshold(self) -> float:
         """Normalized entropy above this is ambiguous."""
         return self.manifest.threshold
+
+    @property
+    def accepted(self) -> float:
+        """Share of known frames that a newly fitted threshold lets the edge answer by itself."""
+        return self.manifest.accepted
+
+    @property
+    def rates(self) -> RateTable | None:
+        """The rate table of the first encoder."""
+        return self.tables[0]
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """The names of the program's encoders."""
+        return tuple(info.name for info in self.manifest.encoders)
 
 
 Records = Mapping[str, Mapping[str, NDArray[Any]]]  # record name -> tensors
@@ -167,17 +186,22 @@ def with_rates(
 
 
 def edge_records(
-    manifest: Manifest, program: Program, guard: GuardSet, learnable: Statistics | None, table: RateTable | None
+    manifest: Manifest,
+    program: Program,
+    guard: GuardSet,
+    learnable: Statistics | None,
+    tables: Sequence[RateTable | None],
 ) -> tuple[Manifest, Records]:
-    """The manifest of an edge model, knowing what its records hold, and the records; `table` is its encoder's."""
+    """The manifest of an edge model, knowing what its records hold, and the records; `tables` are its encoders'."""
     spec, tensors = to_records(program)
     found: dict[str, Mapping[str, NDArray[Any]]] = {
         "program": tensors,
         "guard": {"bits": guard.bits, "labels": guard.labels, "judge": guard.judge},
     }
-    encoders, tables = with_rates(manifest.encoders, {} if table is None else {manifest.encoders[0].name: table})
-    if tables:
-        found["rates"] = tables
+    named = zip((info.name for info in manifest.encoders), tables, strict=True)
+    encoders, coded = with_rates(manifest.encoders, {name: table for name, table in named if table is not None})
+    if coded:
+        found["rates"] = coded
     info = None
     if learnable is not None:
         info, found["statistics"] = class_statistics.describe(program, learnable)
@@ -212,7 +236,7 @@ def write_learnt(
     )
     with whole_file(path) as partial:
         shutil.copyfile(parent.path, partial)
-        add_records(partial, *edge_records(manifest, program, guard, statistics, parent.rates))
+        add_records(partial, *edge_records(manifest, program, guard, statistics, parent.tables))
 
 
 @contextlib.contextmanager
@@ -277,13 +301,17 @@ def read_edge(path: Path | str) -> EdgeModel:
         raise ModelCorrupt(path, f"{program.classes} logits for {len(manifest.labels)} labels")
     if manifest.early is not None:
         _check_early(path, manifest.early, program.steps)
-    if [e.features_id for e in manifest.encoders] != [program.features_id]:
+    names = [encoder.name for encoder in manifest.encoders]
+    if len(set(names)) != len(names) or not all(map(_is_name, names)):
+        raise ModelCorrupt(path, f"names of its encoders: 1 to {MAX_LABEL_CHARACTERS} printable characters, each once")
+    if tuple(encoder.features_id for encoder in manifest.encoders) != program.features_ids:
         raise ModelCorrupt(path, "its features_id is not that of its head and encoder")
-    encoder = manifest.encoders[0]
-    if tuple(encoder.shape) != program.code_shape:
-        raise ModelCorrupt(path, f"its encoder emits {program.code_shape}, its manifest says {tuple(encoder.shape)}")
-    table = _tables(path, manifest, records.get("rates", {})).get(encoder.name)
-    return EdgeModel(path, digest, manifest, program, guard, table, learnable)
+    for encoder, shape in zip(manifest.encoders, program.code_shapes, strict=True):
+        if tuple(encoder.shape) != shape:
+            raise ModelCorrupt(path, f"its encoder emits {shape}, its manifest says {tuple(encoder.shape)}")
+    named = _tables(path, manifest, records.get("rates", {}))
+    tables = tuple(named.get(name) for name in names)
+    return EdgeModel(path, digest, manifest, program, guard, tables, learnable)
 
 
 def read_rates(path: Path | str, kind: str) -> dict[str, RateTable]:
@@ -377,11 +405,17 @@ def _manifest(path: Path, text: bytes, kind: str) -> Manifest:
     names = manifest.labels
     if not 1 <= len(names) <= MAX_CLASSES or len(set(names)) != len(names):
         raise ModelCorrupt(path, f"{len(names)} labels, or some twice")
-    if any(not 1 <= len(name) <= MAX_LABEL_CHARACTERS or not name.isprintable() for name in names):
+    if not all(map(_is_name, names)):
         raise ModelCorrupt(path, f"labels are 1 to {MAX_LABEL_CHARACTERS} printable characters")
     if not (0.0 < manifest.temperature < 1e6 and 0.0 <= manifest.threshold <= 1.0):
         raise ModelCorrupt(path, f"temperature {manifest.temperature}, threshold {manifest.threshold}")
+    if not 0.0 < manifest.accepted <= 1.0:
+        raise ModelCorrupt(path, f"{manifest.accepted} is no share of frames that the edge answers by itself")
     return manifest
+
+
+def _is_name(name: str) -> bool:
+    return 1 <= len(name) <= MAX_LABEL_CHARACTERS and name.isprintable()
 
 
 def _check_early(path: Path, early: EarlyInfo, steps: int) -> None:

@@ -38,6 +38,7 @@ class EdgeOptions(TypedDict, total=False):
     filter: str
     budget: str | None
     send: str
+    encoder: str | None
     engine: str | None
     strict: bool
     record: str | os.PathLike[str] | None

@@ -41,7 +41,8 @@ class Edge:
     model: the edge model's file, e.g. vgg9.pt. broker: mqtt://host:port or mqtts://user@host:port, None to work
     alone. state: folder of the buffer and the learnt models, default $ECC_STATE or one for each `device`.
     deadline_ms: how long an ambiguous frame waits for the cloud. filter: what is ambiguous. budget: what may go up at
-    most, "5%" of the frames or "2MB/h". send: "features" or "frames". engine: what runs the network, default the
+    most, "5%" of the frames or "2MB/h". send: "features" or "frames". encoder: of a model with several, the name of
+    the one to send by, default the one that the moment allows. engine: what runs the network, default the
     fastest one that is installed. strict: False for a loop that must go on: nothing that it calls raises, see
     `classify`. record: a new .mcap to write all of it to; record_as: "frames", or "spikes" without pictures. ca:
     certificates to trust instead of the system's. insecure: allow mqtt:// to another machine. link: used instead of
@@ -60,6 +61,7 @@ class Edge:
         filter: str = "entropy",
         budget: str | None = None,
         send: str = "features",
+        encoder: str | None = None,
         engine: str | None = None,
         strict: bool = True,
         record: str | os.PathLike[str] | None = None,
@@ -79,6 +81,7 @@ class Edge:
             filter=filter,
             budget=budget,
             send=send,
+            encoder=encoder,
             engine=engine,
             ca=None if ca is None else Path(ca),
             insecure=insecure,

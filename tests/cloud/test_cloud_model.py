@@ -35,8 +35,8 @@ def lying(models: TinyModels, folder: Path, **lies: Any) -> Path:
     return folder / "lie.pt"
 
 
-def encoder(features_id: str = "ab" * 32, shape: tuple[int, ...] = (2, 4, 4, 4)) -> EncoderInfo:
-    return EncoderInfo("bottleneck", features_id, list(shape))
+def encoder(features_id: str = "ab" * 32, shape: tuple[int, ...] = (2, 4, 4, 4), decoder: int = 0) -> EncoderInfo:
+    return EncoderInfo("bottleneck", features_id, list(shape), decoder=decoder)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,8 @@ def encoder(features_id: str = "ab" * 32, shape: tuple[int, ...] = (2, 4, 4, 4))
         ({"encoders": [encoder(shape=(3, 4, 4, 4))]}, "cannot read the encoder 'bottleneck' of shape (3, 4, 4, 4)"),
         ({"encoders": [encoder(shape=(2, 5, 4, 4))]}, "cannot read the encoder 'bottleneck' of shape (2, 5, 4, 4)"),
         ({"encoders": [encoder(shape=(2, 4, 4))]}, "cannot read the encoder 'bottleneck' of shape (2, 4, 4)"),
+        ({"encoders": [encoder(decoder=1)]}, "cannot read the encoder 'bottleneck' of shape (2, 4, 4, 4)"),
+        ({"encoders": [encoder(decoder=-1)]}, "cannot read the encoder 'bottleneck' of shape (2, 4, 4, 4)"),
         ({"encoders": [encoder(shape=(2, 4, 0, 4))]}, "cannot read the encoder 'bottleneck' of shape (2, 4, 0, 4)"),
     ],
 )

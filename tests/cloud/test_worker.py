@@ -23,15 +23,27 @@ from ecc_cloud.model import CloudModel
 from ecc_cloud.worker import Worker
 from ecc_model.bits import Spikes
 from ecc_model.frames import fit
-from ecc_model.modelfile import labels_id, read_edge
+from ecc_model.modelfile import EncoderInfo, labels_id, read_edge
 from ecc_model.nets.checkpoint import load_cloud, save_cloud
-from ecc_model.nets.cloud import CloudNet
+from ecc_model.nets.cloud import CloudConfig, CloudNet, CodeConfig
 from ecc_model.nets.neuron import Lif
 from ecc_model.nets.vgg import to_unit
 from ecc_model.rates import coded_id, plain_id
 from support.asker import PATIENCE_S, Asker, StartWorker, features_request, frame_request
 from support.models import DIGITS, TinyModels, write_tiny_models
 from support.rate_tables import sample
+
+TWO = CloudConfig(
+    steps=2,
+    channels=1,
+    classes=len(DIGITS),
+    code_channels=4,
+    code_stride=1,
+    split_channels=8,
+    tail_channels=8,
+    teacher=None,
+    others=(CodeConfig(4, 1),),
+)
 
 
 @pytest.fixture
@@ -49,10 +61,10 @@ class GatedModel(CloudModel):
         self.gate.clear()
         self.at_gate.clear()
 
-    def features(self, batch):
+    def features(self, batch, decoder=0):
         self.at_gate.set()
         assert self.gate.wait(PATIENCE_S)
-        return super().features(batch)
+        return super().features(batch, decoder)
 
 
 @pytest.fixture
@@ -134,6 +146,51 @@ def test_spikes_in_the_rate_table_are_answered_under_its_name_alone(
     assert asker.ask("features", FeaturesRequest(3, coded, 2, 0, codec.encode_spikes(spikes))).logits == expected
     text = "codec 3 needs the rate table of the sender's model; use the cloud.pt and vgg9.pt made together"
     assert refused(asker.ask("features", FeaturesRequest(4, plain, 2, 0, packed))) == (4, "bad-request", text)
+
+
+def test_each_code_is_read_by_its_own_decoder(tmp_path: Path, start_worker: StartWorker, asker: Asker) -> None:
+    several = write_tiny_models(tmp_path, others=[CodeConfig(2, 1), CodeConfig(4, 2)])
+    program, (net, _) = several.program, load_cloud(several.cloud, Lif)
+    start_worker(CloudModel(several.cloud))
+    answers = []
+    for index, (features_id, shape) in enumerate(zip(program.features_ids, program.code_shapes, strict=True)):
+        code = np.random.default_rng(index).random(shape) < 0.3
+        with torch.inference_mode():
+            decoded = net.decoders[index](torch.from_numpy(code)[:, None].float())
+            expected = net.tail(decoded)[0].numpy()
+        assert 0 < decoded.mean() < 1
+        answers.append(asker.ask("features", features_request(index + 1, code, features_id)))
+        np.testing.assert_array_equal(answers[-1].values(), expected)
+    assert len({answer.logits for answer in answers}) == 3
+
+
+def test_codes_of_one_shape_and_two_decoders_are_no_batch(
+    tmp_path: Path, broker: MemoryBroker, start_worker: StartWorker, asker: Asker
+) -> None:
+    torch.manual_seed(0)
+    net = CloudNet(TWO, Lif).eval()
+    for decoder in net.decoders:
+        torch.nn.init.constant_(decoder.norm.weight, 8.0)
+    ids, shape = ("01" * 32, "02" * 32), (2, 4, 4, 4)
+    infos = [EncoderInfo(id_[:2], id_, list(shape), decoder=index) for index, id_ in enumerate(ids)]
+    path = tmp_path / "two.pt"
+    save_cloud(path, net, labels=DIGITS, temperature=1.0, encoders=infos, frame=[2, 1, 16, 16], provenance={})
+    model = GatedModel(path)
+    worker = start_worker(model)
+    code = np.random.default_rng(1).random(shape) < 0.3
+    for row, id_ in enumerate((ids[0], *ids * 2), 1):
+        asker.send("features", encode(features_request(row, code, id_)))
+        if row == 1:
+            assert model.at_gate.wait(PATIENCE_S)
+    with closing(Asker(MemoryLink(broker, "robot-2"), "robot-2")) as other:  # all that came before is queued then
+        other.send("features", b"")
+        assert other.reply().reason == "bad-request"
+    model.gate.set()
+    found = {reply.id: reply.values() for reply in (asker.reply() for _ in range(5))}
+    assert worker.stats.to_record()["batches"] == {"1": 1, "2": 2}
+    np.testing.assert_allclose([found[2], found[4]], [found[1]] * 2, rtol=1e-5, atol=1e-6)
+    assert np.array_equal(found[3], found[5])
+    assert not np.allclose(found[1], found[3])
 
 
 def test_the_same_request_gets_the_same_bits_every_time(
@@ -384,7 +441,7 @@ def test_torch_running_out_of_memory_is_refused_and_survived(
     worker = start_worker(model)
     request = features_request(1, spikes, models.program.features_id)
 
-    def fail(_: object) -> None:
+    def fail(_: object, decoder: int) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory\n at line 1")
 
     with monkeypatch.context() as patch:

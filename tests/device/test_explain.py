@@ -73,6 +73,8 @@ def test_what_does_not_apply_is_left_out() -> None:
         ({"forecast": Forecast(4, 4, None)}, "link    of the last 4 questions 4 had none in time"),
         ({"edge": Answer("", (), (), 1.0), "stands": "edge"}, "frame   17, camera front: no label (edge)"),
         ({"edge": Answer("", (), (), 1.0)}, "edge    no answer"),
+        ({"encoder": "64-bytes"}, "encoder 64-bytes"),
+        ({"encoder": "32-bytes", "encoder_why": "late"}, "encoder 32-bytes: answers did not come in time"),
         ({"bytes_sent": 52, "bytes_later": 23}, "cost    52 bytes up (23 of them in a second request), 48 down"),
     ],
 )
@@ -92,6 +94,8 @@ def test_the_facts_are_json_and_give_the_text_again() -> None:
         "bytes_sent": 29,
         "bytes_received": 48,
         "bytes_later": 0,
+        "encoder": "",
+        "encoder_why": "",
         "latency_s": 0.0132,
         "reason": WHY["cloud answered"],
         "forecast": {"asked": 20, "late": 3, "answer_s": 0.012},

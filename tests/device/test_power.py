@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecc_device.clock import VirtualClock
-from ecc_device.power import LinkWatcher, PowerWatcher, Watch, battery_plugged
+from ecc_device.power import LinkWatcher, PowerWatcher, Watch, battery_charge, battery_plugged
 from ecc_model.errors import DeviceError
 
 
@@ -79,6 +79,22 @@ def test_a_battery_that_cannot_be_read_is_none(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(psutil, "sensors_battery", broken)
     assert battery_plugged() is None
+
+
+@pytest.mark.parametrize(
+    ("battery", "charge"),
+    [
+        (None, 1.0),
+        (SimpleNamespace(power_plugged=True, percent=30), 1.0),
+        (SimpleNamespace(power_plugged=None, percent=30), 1.0),
+        (SimpleNamespace(power_plugged=False, percent=30), 0.3),
+    ],
+)
+def test_a_battery_in_use_has_a_charge(
+    monkeypatch: pytest.MonkeyPatch, battery: SimpleNamespace | None, charge: float
+) -> None:
+    monkeypatch.setattr(psutil, "sensors_battery", lambda: battery)
+    assert battery_charge() == charge
 
 
 class Watched:

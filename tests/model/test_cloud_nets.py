@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ecc_model.nets.ann import AnnConfig
-from ecc_model.nets.cloud import CloudConfig, CloudNet
+from ecc_model.nets.cloud import CloudConfig, CloudNet, CodeConfig
 from ecc_model.nets.neuron import Lif
 from ecc_model.nets.vgg import VggConfig
 from support.models import lively_network
@@ -81,6 +81,27 @@ def test_a_teacher_of_other_classes_or_images_is_refused(changes: dict[str, int]
         cloud(teacher=msgspec.structs.replace(TEACHER, **changes))
 
 
+def with_others(*others: CodeConfig) -> CloudNet:
+    return CloudNet(msgspec.structs.replace(cloud().config, others=others), Lif).eval()
+
+
+def test_several_decoders_stand_in_front_of_one_tail() -> None:
+    net = with_others(CodeConfig(2, 2), CodeConfig(1, 4))
+    codes = [torch.ones(2, 3, 3, 2, 4), torch.ones(2, 3, 2, 2, 4), torch.ones(2, 3, 1, 1, 2)]
+    with torch.no_grad():
+        for index, code in enumerate(codes):
+            decoded = net.decoders[index](code)
+            assert decoded.shape == (2, 3, EDGE.split_channels, 4, 8)
+            assert torch.equal(net.features(code, index), net.tail(decoded))
+    assert net.decoders[0] is net.decoder
+    assert with_others().state_dict().keys() == cloud().state_dict().keys()
+
+
+def test_a_model_reads_no_more_than_eight_codes() -> None:
+    with pytest.raises(ValueError, match="9 codes; a model reads 1 to 8"):
+        with_others(*[CodeConfig(1, 1)] * 8)
+
+
 def test_a_configuration_survives_being_written() -> None:
-    for net in (cloud(), cloud(teacher=None)):
+    for net in (cloud(), cloud(teacher=None), with_others(CodeConfig(2, 4))):
         assert msgspec.convert(msgspec.to_builtins(net.config), CloudConfig) == net.config

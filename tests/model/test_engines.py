@@ -26,9 +26,10 @@ def assert_same_bits(program: Program, frame: np.ndarray, split: np.ndarray) -> 
     assert (spikes.dtype, spikes.shape) == (np.bool_, program.split_shape)
     np.testing.assert_array_equal(spikes, reference.head(frame))
     for bits in (spikes, split):
-        code = engine.encode(bits)
-        assert (code.dtype, code.shape) == (np.bool_, program.code_shape)
-        np.testing.assert_array_equal(code, reference.encode(bits))
+        for encoder, shape in enumerate(program.code_shapes):
+            code = engine.encode(bits, encoder)
+            assert (code.dtype, code.shape) == (np.bool_, shape)
+            np.testing.assert_array_equal(code, reference.encode(bits, encoder))
         logits = engine.exit(bits)
         assert (logits.dtype, logits.shape) == (np.float32, (program.classes,))
         assert logits.tobytes() == reference.exit(bits).tobytes()

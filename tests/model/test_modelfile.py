@@ -24,6 +24,7 @@ from ecc_model.bits import packed_size
 from ecc_model.errors import ModelCorrupt, ModelError, ModelFormat, ModelNotFound, ProgramMissing, WrongKind
 from ecc_model.modelfile import FORMAT, EdgeModel, labels_id, read_edge, read_manifest
 from ecc_model.nets.checkpoint import load_edge, save_edge
+from ecc_model.nets.cloud import CodeConfig
 from ecc_model.nets.neuron import Lif
 from ecc_model.program import to_records
 from ecc_model.rates import coded_id
@@ -302,6 +303,11 @@ LIES: dict[str, tuple[Change, type[ModelError], str]] = {
     ),
     "temperature 0": (manifest_with(temperature=0.0), ModelCorrupt, "temperature 0.0, threshold 0.25"),
     "temperature 1e9": (manifest_with(temperature=1e9), ModelCorrupt, "temperature 1000000000.0, threshold 0.25"),
+    "accepted 0": (
+        manifest_with(accepted=0.0),
+        ModelCorrupt,
+        "0.0 is no share of frames",
+    ),
     "threshold 1.5": (manifest_with(threshold=1.5), ModelCorrupt, "temperature 1.0, threshold 1.5"),
     "other encoder": (
         manifest_with(encoders=[{"name": "bottleneck", "features_id": "00" * 32, "shape": [2, 4, 4, 4]}]),
@@ -567,4 +573,87 @@ def test_a_model_that_was_saved_half_leaves_the_old_one(models: TinyModels, tmp_
 
 
 def test_the_format_number_is_pinned() -> None:
-    assert modelfile.FORMAT == 4
+    assert modelfile.FORMAT == 5
+
+
+# ---- several encoders ----
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
+    others = [CodeConfig(2, 1), CodeConfig(4, 2)]
+    return write_tiny_models(Path(tmp_path_factory.mktemp("several")), rates="channel", others=others)
+
+
+def test_several_encoders_are_read_as_they_were_written(several: TinyModels, models: TinyModels) -> None:
+    model = read_edge(several.edge)
+    assert model.encoders == ("16-bytes", "8-bytes", "4-bytes")
+    assert (model.manifest.format, read_manifest(several.cloud, "cloud").format) == (5, 5)
+    assert model.program.features_ids == several.program.features_ids
+    assert model.program.features_id == models.program.features_id
+    assert [table and table.shape for table in model.tables] == [(2, 4, 4, 4), (2, 2, 4, 4), (2, 4, 2, 2)]
+    assert model.rates is model.tables[0]
+    assert modelfile.read_rates(several.cloud, "cloud").keys() == set(model.encoders)
+    assert load_edge(several.edge, Lif).config.code_channels == 4
+
+
+def test_one_encoder_is_called_as_before(models: TinyModels) -> None:
+    assert read_edge(models.edge).encoders == ("bottleneck",)
+    assert read_manifest(models.cloud, "cloud").format == 1
+
+
+def test_a_child_keeps_all_encoders(several: TinyModels, tmp_path: Path) -> None:
+    parent = read_edge(several.edge)
+    write_child(parent, tmp_path / "child.pt")
+    child = read_edge(tmp_path / "child.pt")
+    assert (child.encoders, child.program.features_ids) == (parent.encoders, parent.program.features_ids)
+    names = zip(parent.program.features_ids, parent.tables, child.tables, strict=True)
+    assert [coded_id(one, old) == coded_id(one, new) for one, old, new in names] == [True] * 3
+
+
+def encoders_with(change: Callable[[list[dict[str, Any]]], object]) -> Change:
+    def apply(records: Records) -> None:
+        encoders = msgspec.json.decode(records["manifest.json"])["encoders"]
+        change(encoders)
+        manifest_with(encoders=encoders)(records)
+
+    return apply
+
+
+IDS = "its features_id is not that of its head and encoder"
+ENCODER_LIES: dict[str, tuple[Change, str]] = {
+    "a name twice": (
+        encoders_with(lambda e: e[1].update(name="16-bytes")),
+        "names of its encoders: 1 to 64 printable characters, each once",
+    ),
+    "a name with a line": (
+        encoders_with(lambda e: e[1].update(name="8\nbytes")),
+        "names of its encoders: 1 to 64 printable characters, each once",
+    ),
+    "another order": (encoders_with(lambda e: e.reverse()), IDS),
+    "one is missing": (encoders_with(lambda e: e.pop()), IDS),
+    "none": (encoders_with(lambda e: e.clear()), IDS),
+    "one too many": (encoders_with(lambda e: e.append(e[0] | {"name": "more"})), IDS),
+    "another id": (encoders_with(lambda e: e[2].update(features_id="00" * 32)), IDS),
+    "another shape": (
+        encoders_with(lambda e: e[2].update(shape=[2, 4, 4, 4])),
+        "its encoder emits (2, 4, 2, 2), its manifest says (2, 4, 4, 4)",
+    ),
+    "rates of another encoder": (
+        encoders_with(lambda e: e[1].update(name="7-bytes")),
+        "the rate table of '7-bytes': rates of kind 'channel' with the records []",
+    ),
+    "an earlier format": (manifest_with(format=4), "its program needs format 5, its manifest says 4"),
+    "weights of one encoder": (
+        record_with("program", lambda t: t.update({"others.1.0.weight": t["others.1.0.weight"] // 2})),
+        IDS,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENCODER_LIES)
+def test_a_file_that_lies_about_its_encoders_is_refused(several: TinyModels, tmp_path: Path, name: str) -> None:
+    change, text = ENCODER_LIES[name]
+    with pytest.raises(ModelCorrupt) as caught:
+        read_edge(rewrite(several.edge, tmp_path / "lie.pt", change))
+    assert text in str(caught.value)

@@ -46,10 +46,10 @@ def test_records_make_the_same_program_again(program: Program) -> None:
     assert (again_spec, again_tensors.keys()) == (spec, tensors.keys())
     for name, tensor in tensors.items():
         np.testing.assert_array_equal(again_tensors[name], tensor)
-    assert again.features_id == program.features_id
-    assert (again.split_shape, again.code_shape, again.classes) == (
+    assert again.features_ids == program.features_ids
+    assert (again.split_shape, again.code_shapes, again.classes) == (
         program.split_shape,
-        program.code_shape,
+        program.code_shapes,
         program.classes,
     )
 
@@ -159,6 +159,41 @@ def test_an_exit_that_decides_among_known_classes_is_of_the_fourth_format() -> N
         spec, tensors = to_records(grown)
         with pytest.raises(CompileError, match=r"^the program's first exit decides among .* classes$"):
             from_records(spec | {"known": known}, tensors)
+
+
+def with_others() -> Program:
+    """`small_program` with two further encoders: codes of 8, 4 and 1 bytes."""
+    rng = np.random.default_rng(7)
+    return replace(small_program(), others=((conv(rng, 4, 1),), (conv(rng, 4, 1, stride=2),)))
+
+
+def test_other_encoders_are_of_the_fifth_format_and_have_ids_of_their_own() -> None:
+    small, several = small_program(), with_others()
+    assert several.format == 5
+    assert several.code_shapes == ((2, 2, 4, 4), (2, 1, 4, 4), (2, 1, 2, 2))
+    assert (several.code_shape, several.features_id) == (small.code_shape, small.features_id)
+    assert several.features_ids[0] == several.features_id
+    assert len(set(several.features_ids)) == 3
+    assert several.encoders == (several.encoder, *several.others)
+    spec, tensors = to_records(several)
+    assert [entries[0]["op"] for entries in spec["others"]] == ["conv", "conv"]
+    assert {name for name in tensors if name.startswith("others.1.")} == {
+        "others.1.0.weight",
+        "others.1.0.bias",
+        "others.1.0.theta",
+    }
+    assert "others" not in to_records(small)[0]
+
+
+def test_an_encoder_has_the_same_id_wherever_it_stands() -> None:
+    several = with_others()
+    for index, features_id in enumerate(several.features_ids):
+        alone = several.alone(index)
+        assert (alone.features_ids, alone.format) == ((features_id,), 1)
+        assert alone.code_shape == several.code_shapes[index]
+    changed = replace(several, others=(flipped(several.alone(1), "encoder").encoder, several.others[1]))
+    assert changed.features_ids[1] != several.features_ids[1]
+    assert (changed.features_ids[0], changed.features_ids[2]) == (several.features_ids[0], several.features_ids[2])
 
 
 def test_no_exit_changes_the_id() -> None:
@@ -272,6 +307,22 @@ WRONG: dict[str, tuple[Callable[[], Program], str]] = {
     "probe beyond int32": (
         probed_with(bias=np.full(3, 2**31 - 1, np.int32)),
         "beyond int32; scale the weights down",
+    ),
+    "other encoder as long as the first": (
+        program_with(others=((conv(RNG, 4, 2),),)),
+        "encoders of [8, 8] bytes; they stand in order, each smaller than the one before it",
+    ),
+    "other encoders out of order": (
+        program_with(others=((conv(RNG, 4, 1, stride=2),), (conv(RNG, 4, 1),))),
+        "encoders of [8, 1, 4] bytes; they stand in order",
+    ),
+    "nine encoders": (program_with(others=((conv(RNG, 4, 1),),) * 8), "9 encoders; a program has 1 to 8"),
+    "other encoder without layers": (program_with(others=((),)), "encoders of [8, 16] bytes"),
+    "other encoder that is flat": (program_with(others=((linear(RNG, 64, 3),),)), MAPS),
+    "other encoder of other channels": (program_with(others=((conv(RNG, 3, 1),),)), MISFIT.format("others.0.0: conv")),
+    "readout in another encoder": (
+        program_with(others=((readout(RNG, 64, 2),),)),
+        "others.0.0: a readout stands only at the end of the exit",
     ),
     "no head": (
         program_with(head=(), encoder=(conv(RNG, 1, 1),), exit=ANY_EXIT),
@@ -547,6 +598,22 @@ LIES: dict[str, tuple[Callable[[], Program], str]] = {
     ),
     "second exit is a text": (edited(lambda s, _: s.update(second="exit")), "the program has no section 'second'"),
     "second exit is empty": (edited(lambda s, _: s.update(second=[None])), "second.0: unknown layer None"),
+    "other encoders are a text": (
+        edited(lambda s, _: s.update(others="conv")),
+        "the program's other encoders are no lists of layers",
+    ),
+    "another encoder is no list": (
+        edited(lambda s, _: s.update(others=[{"op": "conv"}])),
+        "the program's other encoders are no lists of layers",
+    ),
+    "another encoder without tensors": (
+        edited(lambda s, _: s.update(others=[s["encoder"]])),
+        "others.0.0: no int8 tensor 'weight'",
+    ),
+    "tensors of another encoder alone": (
+        edited(lambda _, t: t.update({"others.0.0.weight": t["encoder.0.weight"]})),
+        "tensors that no layer uses: 'others.0.0.weight'",
+    ),
     "no input": (edited(lambda s, _: s.pop("input")), "the program's input is not [steps, channels, height"),
     "short input": (
         edited(lambda s, _: s["input"].pop()),

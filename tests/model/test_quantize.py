@@ -34,10 +34,11 @@ def test_the_reference_replays_every_spike_and_membrane(stored: Golden) -> None:
     program = stored.program
     pixels = reference.frame_input(stored.frame, program.steps)
     split, head = reference.run(program.head, pixels)
-    _, encoder = reference.run(program.encoder, split)
     sums, exit_ = reference.run(program.exit, split)
-    replayed = {"exit.sums": sums}
-    for section, traces in (("head", head), ("encoder", encoder), ("exit", exit_)):
+    replayed, ran = {"exit.sums": sums}, {"head": head, "exit": exit_}
+    for index, layers in enumerate(program.encoders):
+        _, ran[f"others.{index - 1}" if index else "encoder"] = reference.run(layers, split)
+    for section, traces in ran.items():
         for index, trace in enumerate(traces):
             replayed[f"{section}.{index}.spikes"] = trace.spikes
             if trace.membrane is not None:
@@ -52,8 +53,8 @@ def test_engines_replay_spikes_and_logits(stored: Golden, engine: type[NumpyEngi
     running = engine(stored.program)
     split = running.head(stored.frame)
     np.testing.assert_array_equal(split, stored.vectors[f"head.{len(stored.program.head) - 1}.spikes"])
-    last = len(stored.program.encoder) - 1
-    np.testing.assert_array_equal(running.encode(split), stored.vectors[f"encoder.{last}.spikes"])
+    for encoder in range(len(stored.program.encoders)):
+        np.testing.assert_array_equal(running.encode(split, encoder), stored.code(encoder))
     assert running.exit(split).tobytes() == stored.vectors["exit.logits"].astype("<f4").tobytes()
 
 

@@ -24,6 +24,11 @@ class Golden:
     features_id: str
     vectors: dict[str, NDArray[np.generic]]
 
+    def code(self, encoder: int) -> NDArray[np.generic]:
+        """The spikes that travel from one of the program's encoders."""
+        section = f"others.{encoder - 1}" if encoder else "encoder"
+        return self.vectors[f"{section}.{len(self.program.encoders[encoder]) - 1}.spikes"]
+
 
 def save(golden: Golden, path: Path) -> None:
     """Write a golden file."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 
@@ -12,16 +14,16 @@ from ecc_device.learning.lesson import count_rows
 from ecc_model import bits
 from ecc_model.frames import Pixels
 from ecc_model.layers import Tap
-from ecc_model.modelfile import EarlyInfo, EncoderInfo, GuardSet, LeadingInfo
+from ecc_model.modelfile import EarlyInfo, GuardSet, LeadingInfo
 from ecc_model.nets.ann import AnnConfig
-from ecc_model.nets.checkpoint import ENCODER_NAME, save_cloud, save_edge
-from ecc_model.nets.cloud import CloudConfig, CloudNet
+from ecc_model.nets.checkpoint import encoder_infos, save_cloud, save_edge
+from ecc_model.nets.cloud import CloudConfig, CloudNet, CodeConfig
 from ecc_model.nets.neuron import Lif
 from ecc_model.nets.quantize import compile_network
 from ecc_model.nets.vgg import SpikingVgg9, VggConfig
 from ecc_model.program import Program
 from ecc_model.statistics import Statistics, add, begin
-from ecc_tools.bottleneck import encode
+from ecc_tools.frame_by_frame import encode
 from ecc_tools.rate_fitting import fit_kind
 
 DIGITS = tuple("0123456789")
@@ -110,22 +112,28 @@ def write_tiny_models(
     rates: str = "",
     leading: LeadingInfo | None = None,
     early: EarlyInfo | None = None,
+    others: Sequence[CodeConfig] = (),
 ) -> TinyModels:
     """`vgg9.pt` and `cloud.pt` in `folder`. threshold 0 sends everything up, 1 nothing.
 
     learnable: the exit knows the patterns of `class_rows`, and the guard set is large enough for the gate.
     statistics: of these patterns in the file; default: as `learnable`. rates: the kind of the rate table in both files;
-    "" for none. leading: how the worker answers leading steps; its decoder fires then.
+    "" for none. leading: how the worker answers leading steps; its decoder fires then. others: codes of further
+    encoders.
     """
     net = lively_network(config, seed)
-    program = compile_network(net)
+    sizes = [{"code_channels": code.channels, "code_stride": code.stride} for code in others]
+    encoders = [lively_network(msgspec.structs.replace(config, **size), seed).encoder for size in sizes]
+    program = compile_network(net, encoders)
     if learnable:
         train_exit(net, program, config.classes)
-        program = compile_network(net)
+        program = compile_network(net, encoders)
     guard_rows = 288 if learnable else 24
     edge, cloud = folder / "vgg9.pt", folder / "cloud.pt"
     guard = tiny_guard(program, config.classes, guard_rows, seed)
-    table = fit_kind(encode(program, noise(program)), rates) if rates else None
+    tables = []
+    if rates:
+        tables = [fit_kind(encode(program, noise(program), index), rates) for index in range(1 + len(others))]
     save_edge(
         edge,
         net,
@@ -134,8 +142,9 @@ def write_tiny_models(
         labels=DIGITS[: config.classes],
         temperature=1.0,
         threshold=threshold,
+        accepted=0.8,
         provenance={"made-by": "tests"},
-        rates=table,
+        rates=tables,
         statistics=class_statistics(program) if (learnable if statistics is None else statistics) else None,
         early=early,
     )
@@ -150,20 +159,23 @@ def write_tiny_models(
             split_channels=config.split_channels,
             tail_channels=8,
             teacher=AnnConfig(kind="resnet8", channels=config.channels, classes=len(DIGITS), width=0.125),
+            others=tuple(others),
         ),
         Lif,
     ).eval()
-    if leading is not None:
-        torch.nn.init.constant_(cloud_net.decoder.norm.weight, 8.0)  # that it fires, so that steps are told apart
+    if leading is not None or others:
+        for decoder in cloud_net.decoders:
+            torch.nn.init.constant_(decoder.norm.weight, 8.0)  # that it fires, so that codes are told apart
     frame = program.input
+    infos = encoder_infos(program)
     save_cloud(
         cloud,
         cloud_net,
         labels=DIGITS,
         temperature=1.0,
-        encoders=[EncoderInfo(ENCODER_NAME, program.features_id, list(program.code_shape), leading=leading)],
+        encoders=[msgspec.structs.replace(info, leading=leading, decoder=i) for i, info in enumerate(infos)],
         frame=[frame.steps, frame.channels, frame.height, frame.width],
         provenance={"made-by": "tests"},
-        rates={} if table is None else {ENCODER_NAME: table},
+        rates=dict(zip((info.name for info in infos), tables, strict=False)),
     )
     return TinyModels(edge, cloud, program)

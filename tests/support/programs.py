@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from ecc_model.bits import packed_size
 from ecc_model.frames import FrameSpec
 from ecc_model.layers import HALF_LEAK, LEAK_ONE, tap_sizes
 from ecc_model.program import (
@@ -131,14 +132,27 @@ def programs(draw: st.DrawFn, *, most_steps: int = 4, most_channels: int = 5, pr
     encoder = _maps(draw, rng, split, SPIKE_THETA, most_channels)
     classes = draw(st.integers(1, 5))
     first = _exit(draw, rng, split, most_channels, classes, probes)
+    others = _shorter(draw, rng, encoder, split, most_channels)
     if not probes or draw(st.integers(0, 3)):
-        return Program(spec, head, encoder, first)
+        return Program(spec, head, encoder, first, others=others)
     new = draw(st.integers(0, 3))  # classes that only the second exit knows
     if not isinstance(first[-1], Probe) and draw(st.booleans()):
         second = _counting_in(draw, rng, first, split, classes + new)
     else:
         second = _exit(draw, rng, split, most_channels, classes + new, probes)
-    return Program(spec, head, encoder, first, second, known=classes if new else 0)
+    return Program(spec, head, encoder, first, second, known=classes if new else 0, others=others)
+
+
+def _shorter(
+    draw: st.DrawFn, rng: np.random.Generator, encoder: tuple[Layer, ...], split: Shape, most_channels: int
+) -> tuple[tuple[Layer, ...], ...]:
+    """Further encoders, each of fewer bytes than the one before it."""
+    found = [encoder]
+    for _ in range(draw(st.integers(0, 2))):
+        drawn = _maps(draw, rng, split, SPIKE_THETA, most_channels)
+        if packed_size(section_shape(drawn, split)) < packed_size(section_shape(found[-1], split)):
+            found.append(drawn)
+    return tuple(found[1:])
 
 
 def _counting_in(

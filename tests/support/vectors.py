@@ -61,19 +61,37 @@ class LayersCase:
         return f"layers-t{self.steps}-{'still' if self.still else 'steps'}"
 
 
-CASES: list[Case | LayersCase] = [
+@dataclass(frozen=True)
+class EncodersCase:
+    """A golden file of a network with three encoders."""
+
+    steps: int
+    still: bool
+
+    @property
+    def name(self) -> str:
+        """The file's name, without its ending."""
+        return f"encoders-t{self.steps}-{'still' if self.still else 'steps'}"
+
+
+AnyCase = Case | LayersCase | EncodersCase
+CASES: list[AnyCase] = [
     *(Case(steps, split, still) for split in (1, 2, 3) for steps in (2, 4) for still in (True, False)),
     *(LayersCase(steps, still) for steps in (3, 5) for still in (True, False)),
+    *(EncodersCase(3, still) for still in (True, False)),
 ]
 
 
-def make(case: Case | LayersCase) -> Golden:
+def make(case: AnyCase) -> Golden:
     """A frame of noise and a small untrained network: the first one whose every layer fires on it, not always."""
     channels = case.split if isinstance(case, Case) else 2
     shape = (8, 16, channels) if case.still else (case.steps, 8, 16, channels)
     frame = np.random.default_rng(case.steps).integers(0, 256, shape, np.uint8)
     for seed in count():
-        program = _network(case, seed) if isinstance(case, Case) else _layers(case, seed)
+        if isinstance(case, Case):
+            program = _network(case, seed)
+        else:
+            program = _layers(case, seed) if isinstance(case, LayersCase) else _encoders(case, seed)
         found = vectors(program, frame)
         if all(0 < vector.mean() < 1 for name, vector in found.items() if name.endswith("spikes")):
             break
@@ -111,12 +129,25 @@ def _layers(case: LayersCase, seed: int) -> Program:
     )
 
 
+def _encoders(case: EncodersCase, seed: int) -> Program:
+    rng = np.random.default_rng(seed)
+    return Program(
+        FrameSpec(case.steps, 2, 8, 16),
+        (conv(rng, 2, 6, theta=PIXEL_THETA), MaxPool(2)),
+        (conv(rng, 6, 3),),
+        (linear(rng, 192, 7, 200), readout(rng, 7, 4)),
+        others=((conv(rng, 6, 2),), (conv(rng, 6, 4, stride=2), conv(rng, 4, 3))),
+    )
+
+
 def vectors(program: Program, frame: Pixels) -> dict[str, NDArray[np.generic]]:
     """Spikes (bool) and membranes (int32) of each layer as `<section>.<index>.<what>`, sums and logits of the exit."""
     steps = torch.from_numpy(frame if frame.ndim == 4 else np.stack([frame] * program.steps))
     found: dict[str, NDArray[np.generic]] = {}
     split = _section("head", program.head, steps.movedim(-1, 1).to(torch.float64), found)
     _section("encoder", program.encoder, split, found)
+    for index, layers in enumerate(program.others):
+        _section(f"others.{index}", layers, split, found)
     sums = _section("exit", program.exit, split, found)
     found["exit.sums"] = sums.numpy().astype(np.int64)
     found["exit.logits"] = sums.numpy().astype(np.float32) * program.readout.scale

@@ -7,15 +7,18 @@ import numpy as np
 import pytest
 import torch
 
+from ecc_broker.codec import encode_spikes
 from ecc_cloud.model import CloudModel
+from ecc_model.errors import CompileError
 from ecc_model.modelfile import read_edge
 from ecc_model.nets.checkpoint import load_cloud
 from ecc_model.nets.neuron import Lif
 from ecc_model.rates import plain_id
 from ecc_tools import leading_fitting
 from ecc_tools.assembling import BottleneckConfig, assemble
-from ecc_tools.bottleneck import encode, features_logits
+from ecc_tools.bottleneck import features_logits
 from ecc_tools.data.parts import DataSet
+from ecc_tools.frame_by_frame import encode
 from ecc_tools.leading_fitting import MOST_LOST, PartBytes, margins, part_bytes
 from ecc_tools.runs import NetworkConfig, RunError
 from ecc_tools.training import Plan
@@ -109,6 +112,39 @@ def test_a_progressive_pair_answers_leading_steps_as_fitted(runs, monkeypatch):
     assert needs_more.mean() == pytest.approx(leading.more, abs=0.02)  # sums of other batches round otherwise
     right = np.where(needs_more, full.argmax(1), alone.argmax(1)) == choose.labels
     assert right.mean() >= (full.argmax(1) == choose.labels).mean() - MOST_LOST - 0.003
+
+
+@pytest.fixture(scope="module")
+def several(runs):
+    config = msgspec.structs.replace(CONFIG, code_channels=8, others=(4, 2))
+    found = assemble(runs / "edge", runs / "teacher", data(), config, runs / "several", half=True, stage=silent)
+    return runs / "several", found
+
+
+def test_several_encoders_are_read_by_one_tail(several, made):
+    folder, accuracy = several
+    _, alone = made
+    edge, worker = read_edge(folder / "vgg9.pt"), CloudModel(folder / "cloud.pt")
+    assert edge.encoders == ("8-bytes", "4-bytes", "2-bytes")
+    assert edge.program.code_shapes == ((2, 8, 2, 2), (2, 4, 2, 2), (2, 2, 2, 2))
+    assert [worker.encoders[plain_id(name)].decoder for name in edge.program.features_ids] == [0, 1, 2]
+    assert None not in edge.tables
+    _, choose = data().training()
+    for decoder, name in enumerate(edge.encoders):
+        codes = encode(edge.program, choose.frames, decoder)
+        logits = worker.features(list(codes), decoder)
+        assert 100 * np.mean(logits.argmax(1) == choose.labels) == pytest.approx(accuracy[f"features, {name}"], abs=0.3)
+        sizes = [len(encode_spikes(code, edge.tables[decoder])) for code in codes]
+        assert np.mean(sizes) == accuracy[f"bytes, {name}"]
+    assert accuracy["features"] == accuracy["features, 8-bytes"]
+    assert accuracy["features, 4-bytes"] > alone["features"] - 5, "beside others as well as alone"
+    assert accuracy["bytes, 8-bytes"] > accuracy["bytes, 4-bytes"] > accuracy["bytes, 2-bytes"]
+
+
+def test_codes_that_are_no_shorter_are_told_before_the_training(runs):
+    config = msgspec.structs.replace(CONFIG, code_stride=4, code_channels=2, others=(1,))
+    with pytest.raises(CompileError, match=r"encoders of \[1, 1\] bytes; they stand in order, each smaller than"):
+        assemble(runs / "edge", runs / "teacher", data(), config, runs / "x", half=False, stage=silent)
 
 
 def test_an_edge_that_is_trained_on_serves_both_sides(runs, made):

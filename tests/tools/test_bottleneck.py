@@ -1,11 +1,12 @@
 """What training knows of the link: bits that turn on their way, and what a message weighs."""
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
 from ecc_model.nets.ann import AnnConfig
-from ecc_model.nets.cloud import CloudConfig, CloudNet
+from ecc_model.nets.cloud import CloudConfig, CloudNet, CodeConfig
 from ecc_model.nets.losses import joint
 from ecc_model.nets.neuron import Lif
 from ecc_model.nets.vgg import VggConfig, to_unit
@@ -68,13 +69,24 @@ def test_answers_to_leading_steps_are_trained_beside_those_to_all():
     cloud, chance = cloud_net(), seeded(1)
     code = (torch.rand(2, 6, 4, 4, 4) < 0.5).float()
     labels, teacher = torch.arange(6) % 4, torch.randn(6, 4)
-    alone = answer_terms(cloud, code, labels, teacher, None)
-    both = answer_terms(cloud, code, labels, teacher, chance)
+    alone = answer_terms(cloud, [code], labels, teacher, None)
+    both = answer_terms(cloud, [code], labels, teacher, chance)
     assert list(alone) == ["joint"]
     assert list(both) == ["joint", "leading"]
     torch.testing.assert_close(both["joint"], alone["joint"])
-    first = answer_terms(cloud, code[:1], labels, teacher, None)["joint"]
+    first = answer_terms(cloud, [code[:1]], labels, teacher, None)["joint"]
     torch.testing.assert_close(both["leading"], 0.5 * first)
+
+
+def test_each_image_goes_through_all_encoders():
+    torch.manual_seed(0)
+    several = msgspec.structs.replace(cloud_net().config, others=(CodeConfig(2, 1),))
+    cloud = CloudNet(several, Lif).eval()
+    codes = [(torch.rand(2, 6, channels, 4, 4) < 0.5).float() for channels in (4, 2)]
+    labels, teacher = torch.arange(6) % 4, torch.randn(6, 4)
+    found = answer_terms(cloud, codes, labels, teacher, None)["joint"]
+    each = [joint(cloud.features(code, index), labels, teacher, 0.5) for index, code in enumerate(codes)]
+    torch.testing.assert_close(found, torch.stack(each).mean())
 
 
 def test_a_tail_that_saw_leading_steps_answers_by_them():

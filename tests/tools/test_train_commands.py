@@ -86,14 +86,24 @@ def test_two_runs_become_the_files_of_device_and_worker(tmp_path):
     tools("train", *small, "--network", "vgg9", "--steps", "2", "--out", tmp_path / "edge")
     out = tmp_path / "models"
     once = ["--epochs", "1", "--tune-epochs", "1", "--copies", "1", "--tail-channels", "8", "--half"]
-    done = tools("assemble", tmp_path / "edge", tmp_path / "teacher", *quick, "--out", out, *once)
+    codes = ["--code-channels", "4", "--code-channels", "8"]
+    done = tools("assemble", tmp_path / "edge", tmp_path / "teacher", *quick, "--out", out, *once, *codes)
     assert re.fullmatch(
         rf"{out}: validation images: edge [\d.]+ % of its classes in integers, cloud [\d.]+ % by features, "
-        r"[\d.]+ % by frames\n",
+        r"[\d.]+ % by frames\n"
+        r"encoder 8-bytes: [\d.]+ % by features, [\d.]+ bytes a message on the mean\n"
+        r"encoder 4-bytes: [\d.]+ % by features, [\d.]+ bytes a message on the mean\n",
         done.stdout,
     )
-    assert read_edge(out / "vgg9.pt").program.code_shape == (2, 8, 2, 2)
+    assert read_edge(out / "vgg9.pt").program.code_shapes == ((2, 8, 2, 2), (2, 4, 2, 2))
     assert read_manifest(out / "cloud.pt", "cloud").labels == list(NAMES[:2])
+
+
+@pytest.mark.parametrize("channels", [[4, 8, 4], range(1, 10)])
+def test_the_same_code_twice_or_too_many_are_refused(tmp_path, channels):
+    codes = [word for count in channels for word in ("--code-channels", count)]
+    refused = tools("assemble", tmp_path, tmp_path, "--data", "digits", "--out", tmp_path / "x", *codes, code=2)
+    assert "give 1 to 8 numbers, each once: encoders differ in bytes" in " ".join(refused.stderr.split())
 
 
 @pytest.mark.parametrize(

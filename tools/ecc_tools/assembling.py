@@ -10,15 +10,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ecc_model.modelfile import ACCEPTED_SHARE
 from ecc_model.nets.ann import AnnConfig, Kind
-from ecc_model.nets.cloud import CloudConfig, CloudNet
+from ecc_model.nets.cloud import CloudConfig, CloudNet, CodeConfig
 from ecc_model.nets.neuron import Lif
+from ecc_model.nets.quantize import compile_network
 from ecc_model.nets.spikebottlenet import take_over
-from ecc_model.nets.vgg import SpikingVgg9, to_unit
+from ecc_model.nets.vgg import SpikingVgg9, build_encoder, to_unit
 from ecc_tools.augmentation import Augmentation
-from ecc_tools.bottleneck import CHUNK, EdgeLoss, features_logits, train_bottleneck, tune_cloud
-from ecc_tools.compiling import integer_logits, split_guard, write_cloud, write_model
+from ecc_tools.bottleneck import CHUNK, EdgeLoss, train_bottleneck, tune_cloud
+from ecc_tools.compiling import split_guard, write_cloud, write_model
 from ecc_tools.data.parts import DataSet, Labels
+from ecc_tools.frame_by_frame import integer_logits
 from ecc_tools.networks import VGG9
 from ecc_tools.runs import Record, RunError, code_version, load_run, weights_sha256
 from ecc_tools.stages import Stage
@@ -43,6 +46,8 @@ class BottleneckConfig(msgspec.Struct, frozen=True, kw_only=True):
     progressive: bool = False  # leading time steps may go up first, and be answered alone
     together: bool = False  # the edge network is trained on with all of this
     early: float = 0.0  # weight, then, of its answers after fewer than T steps
+    accepted: float = ACCEPTED_SHARE  # share of known frames that the edge answers by itself
+    others: tuple[int, ...] = ()  # channels of further encoders, fewer each time, with the same stride
 
 
 def assemble(
@@ -52,7 +57,8 @@ def assemble(
 
     Returns accuracies on the validation part in percent: `edge` (integers, its own classes), `features` (all of the
     teacher's classes, through the integer encoder) and `teacher`; of a progressive one also `leading_steps` and `more`,
-    the share that needs all steps, unless that saves no bytes. `RunError` for runs that do not fit each other.
+    the share that needs all steps, unless that saves no bytes; of several encoders these are of the first, and
+    `features, NAME` and `bytes, NAME` of each. `RunError` for runs that do not fit each other.
     """
     (edge_net, edge_record), (teacher_net, teacher_record) = load_run(edge), load_run(teacher)
     source = cast(SpikingVgg9, edge_net)
@@ -67,6 +73,9 @@ def assemble(
         raise RunError("early answers are the edge network's, which is trained with --together alone; add it")
     torch.manual_seed(config.seed)
     net = recut(source, config)
+    sizes = [msgspec.structs.replace(net.config, code_channels=channels) for channels in config.others]
+    others = [build_encoder(size, Lif) for size in sizes]
+    compile_network(net, others)  # codes of the same bytes, too, are better told before the training
     channels = edge_record.provenance.frame[2]
     ann = AnnConfig(
         kind=cast(Kind, teacher_record.run.network.kind),
@@ -84,11 +93,12 @@ def assemble(
             split_channels=net.config.split_channels,
             tail_channels=config.tail_channels,
             teacher=ann,
+            others=tuple(CodeConfig(channels, config.code_stride) for channels in config.others),
         ),
         Lif,
     )
     cloud.teacher = teacher_net.requires_grad_(False)
-    for module in (net, cloud):
+    for module in (net, cloud, *others):
         module.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     augmentation = Augmentation(edge_record.run.data.augmentation)
     views = Views(learn, augmentation, config.seed, torch.device("cpu"))
@@ -103,6 +113,7 @@ def assemble(
         noise=config.noise,
         leading=config.progressive,
         edge=EdgeLoss([names.index(name) for name in known], config.early) if config.together else None,
+        others=others,
     )
     provenance = {
         "code": code_version(),
@@ -114,7 +125,7 @@ def assemble(
         "bottleneck": msgspec.json.encode(config).decode(),
     }
     out.mkdir(parents=True, exist_ok=True)
-    program, table = write_model(
+    program, tables = write_model(
         out / EDGE_FILE,
         net,
         own.frames,
@@ -125,7 +136,9 @@ def assemble(
         sent=choose.frames,
         learning=learn.of([names.index(name) for name in known]),
         progress=stage("integer program and class statistics"),
+        accepted=config.accepted,
         half=half,
+        others=others,
     )
     told = stage("tail on the integer encoder's spikes")
     tune_cloud(
@@ -141,15 +154,21 @@ def assemble(
         leading=config.progressive,
     )
     cloud_file, leading = out / CLOUD_FILE, config.progressive
-    info = write_cloud(cloud_file, cloud, program, table, choose, names, provenance, half=half, leading=leading)
+    readings = write_cloud(cloud_file, cloud, program, tables, choose, names, provenance, half=half, leading=leading)
     with torch.inference_mode():
         images = torch.from_numpy(choose.frames)
         teacher_logits = torch.cat([cloud.frames(to_unit(chunk)) for chunk in torch.split(images, CHUNK)]).numpy()
-    return {
+    found = {
         "edge": _percent(integer_logits(program, own.frames), own.labels),
-        "features": _percent(features_logits(program, cloud, choose.frames), choose.labels),
+        "features": 100.0 * readings[0].accuracy,
         "teacher": _percent(teacher_logits, choose.labels),
-    } | ({} if info is None else {"leading_steps": float(info.steps), "more": 100.0 * info.more})
+    }
+    if len(readings) > 1:
+        for reading in readings:
+            found |= {f"features, {reading.encoder}": 100.0 * reading.accuracy}
+            found |= {f"bytes, {reading.encoder}": reading.bytes}
+    info = readings[0].leading
+    return found | ({} if info is None else {"leading_steps": float(info.steps), "more": 100.0 * info.more})
 
 
 def recut(source: SpikingVgg9, config: BottleneckConfig) -> SpikingVgg9:

@@ -1,13 +1,17 @@
-"""Training what lies between the edge and the cloud: encoder, decoder and tail behind the head, frozen or not."""
+"""Training what lies between the edge and the cloud: encoders, decoders and tail behind the head, frozen or not.
+
+Where there are several encoders, each image goes through all of them, into one batch of the tail that they share.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ecc_model.bits import Spikes
 from ecc_model.frames import Pixels
@@ -16,8 +20,8 @@ from ecc_model.nets.cloud import CloudNet
 from ecc_model.nets.vgg import SpikingVgg9, exit_after_each_step, to_unit
 from ecc_model.program import Program
 from ecc_tools.augmentation import Augmentation
-from ecc_tools.batched import BatchedProgram, in_chunks
 from ecc_tools.data.parts import Part
+from ecc_tools.frame_by_frame import encode
 from ecc_tools.training import Plan, Progress, Terms, Views, make_optimizer, parameters_of, run_through, seeded, train
 
 KL_WEIGHT = 0.5  # l1 of eq. 8, the authors' own
@@ -62,26 +66,29 @@ def train_bottleneck(
     noise: float = 0.0,
     leading: bool = False,
     edge: EdgeLoss | None = None,
+    others: Sequence[nn.Sequential] = (),
 ) -> None:
     """Encoder, decoder and tail behind the frozen head, jointly with the cloud's teacher (eq. 8).
 
     rate: weight of the estimated entropy of a message, per bit, so that bits are learnt and not only counted; noise:
     share of the bits that turn on their way; leading: the tail learns to answer leading time steps, too; edge: head
-    and exit are trained on with all the rest, so that the spikes at the cut serve both.
+    and exit are trained on with all the rest, so that the spikes at the cut serve both; others: further encoders, those
+    of the cloud's further decoders.
     """
-    parts = (net.encoder, cloud.decoder, cloud.tail, *(() if edge is None else (net.head, net.exit)))
+    encoders = (net.encoder, *others)
+    parts = (*encoders, *cloud.decoders, cloud.tail, *(() if edge is None else (net.head, net.exit)))
     chance = seeded(seed, 5)
 
-    def to_code(frames: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What travels, and where the edge is trained on its answers after each step."""
+    def to_codes(frames: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        """What travels from each encoder, and where the edge is trained on its answers after each step."""
         if edge is None:
             with torch.no_grad():
                 split = net.split(frames)
-            return net.encoder(split), None
+            return [encoder(split) for encoder in encoders], None
         split = net.split(frames)
-        return net.encoder(split), exit_after_each_step(net.exit, split)
+        return [encoder(split) for encoder in encoders], exit_after_each_step(net.exit, split)
 
-    forward = torch.compile(to_code) if plan.compiled else to_code
+    forward = torch.compile(to_codes) if plan.compiled else to_codes
 
     def begin(epoch: int) -> None:
         views.begin(epoch)
@@ -93,16 +100,17 @@ def train_bottleneck(
         labels = views.labels(rows)
         with torch.no_grad():
             teacher = cloud.frames(frames)
-        code, answers = forward(frames)
-        terms = answer_terms(cloud, turn(code, noise, chance), labels, teacher, chance if leading else None)
+        codes, answers = forward(frames)
+        sent = [turn(code, noise, chance) for code in codes]
+        terms = answer_terms(cloud, sent, labels, teacher, chance if leading else None)
         if edge is not None and answers is not None:
             terms |= edge.terms(answers, labels, teacher)
-        return terms | {"rate": rate * entropy_bits(code)} if rate else terms
+        return terms | {"rate": rate * torch.stack([entropy_bits(code) for code in codes]).mean()} if rate else terms
 
     optimizer = make_optimizer(parameters_of(*parts), plan)
     run_through(train(optimizer, loss, len(views), plan, seed, progress, begin=begin))
-    net.eval()
-    cloud.eval()
+    for module in (net, cloud, *others):
+        module.eval()
 
 
 def tune_cloud(
@@ -118,7 +126,7 @@ def tune_cloud(
     noise: float = 0.0,
     leading: bool = False,
 ) -> None:
-    """Decoder and tail once more, on what the integer head and encoder really emit: the part plain and augmented.
+    """Decoders and tail once more, on what the integer head and encoders really emit: the part plain and augmented.
 
     `copies` counts the plain one; `noise` and `leading` as in `train_bottleneck`.
     """
@@ -126,33 +134,39 @@ def tune_cloud(
     generator = seeded(seed, 3)
     plain = torch.from_numpy(part.frames)
     shown = [plain, *(augmentation(plain, generator) for _ in range(copies - 1))]
-    codes = torch.from_numpy(np.concatenate([encode(program, frames.numpy()) for frames in shown]))
+    codes = [
+        torch.from_numpy(np.concatenate([encode(program, frames.numpy(), encoder) for frames in shown]))
+        for encoder in range(len(program.encoders))
+    ]
     with torch.no_grad():
         chunks = [chunk for frames in shown for chunk in torch.split(frames, CHUNK)]
         teacher = torch.cat([cloud.frames(to_unit(chunk)) for chunk in chunks])
     labels = torch.from_numpy(part.labels).repeat(copies)
+    parts = (*cloud.decoders, cloud.tail)
 
     def begin(epoch: int) -> None:
-        cloud.decoder.train()
-        cloud.tail.train()
+        for part in parts:
+            part.train()
 
     def loss(rows: Tensor) -> Terms:
-        code = turn(codes[rows].transpose(0, 1).float(), noise, chance)
-        return answer_terms(cloud, code, labels[rows], teacher[rows], chance if leading else None)
+        sent = [turn(code[rows].transpose(0, 1).float(), noise, chance) for code in codes]
+        return answer_terms(cloud, sent, labels[rows], teacher[rows], chance if leading else None)
 
-    optimizer = make_optimizer(parameters_of(cloud.decoder, cloud.tail), plan)
+    optimizer = make_optimizer(parameters_of(*parts), plan)
     run_through(train(optimizer, loss, len(labels), plan, seed, progress, begin=begin))
     cloud.eval()
 
 
 def answer_terms(
-    cloud: CloudNet, code: Tensor, labels: Tensor, teacher: Tensor, chance: torch.Generator | None
+    cloud: CloudNet, codes: Sequence[Tensor], labels: Tensor, teacher: Tensor, chance: torch.Generator | None
 ) -> dict[str, Tensor]:
-    """The loss of the answers to codes (T, B, C, H, W), and with `chance` that of the answers to some leading steps.
+    """The loss of the answers to the codes (T, B, C, H, W) that each encoder makes of B images.
 
-    All are in one batch, so that batch norm sees in training what it is used for.
+    With `chance` there is also that of the answers to some leading steps. All are in one batch, so that batch norm sees
+    in training what it is used for.
     """
-    decoded = cloud.decoder(code)
+    decoded = torch.cat([decoder(code) for decoder, code in zip(cloud.decoders, codes, strict=True)], 1)
+    labels, teacher = labels.repeat(len(codes)), teacher.repeat(len(codes), 1)
     if chance is None:
         return {"joint": losses.joint(cloud.tail(decoded), labels, teacher, KL_WEIGHT)}
     steps, batch = decoded.shape[:2]
@@ -182,19 +196,13 @@ def entropy_bits(code: Tensor) -> Tensor:
     return -(p * p.log2() + (1.0 - p) * (1.0 - p).log2()).sum()
 
 
-def encode(program: Program, frames: Pixels) -> NDArray[np.bool_]:
-    """What the device would send for each frame (N, H, W, C): (N, T, C', H', W')."""
-    batched = BatchedProgram(program)
-    return np.concatenate([batched.run(chunk).code for chunk in in_chunks(frames)])
-
-
 def features_logits(program: Program, cloud: CloudNet, frames: Pixels) -> NDArray[np.float32]:
-    """The cloud's logits (N, classes) for frames as they arrive: through the integer encoder."""
+    """The cloud's logits (N, classes) for frames as they arrive: through the first integer encoder."""
     return code_logits(cloud, encode(program, frames))
 
 
-def code_logits(cloud: CloudNet, codes: Spikes) -> NDArray[np.float32]:
+def code_logits(cloud: CloudNet, codes: Spikes, decoder: int = 0) -> NDArray[np.float32]:
     """The cloud's logits (N, classes) for codes (N, t, C, H, W) of all steps, or of leading ones."""
     with torch.inference_mode():
         chunks = torch.split(torch.from_numpy(codes), CHUNK)
-        return torch.cat([cloud.features(chunk.transpose(0, 1).float()) for chunk in chunks]).numpy()
+        return torch.cat([cloud.features(chunk.transpose(0, 1).float(), decoder) for chunk in chunks]).numpy()

@@ -8,21 +8,26 @@ import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
+from ecc_broker.codec import encode_spikes
 from ecc_device.calibration import entropies, fit_temperature, fit_threshold
 from ecc_device.early import fit_early, step_logits
 from ecc_device.engines import make_engine
 from ecc_device.learning.gate import MIN_JUDGE_ROWS
 from ecc_device.sources import open_source
 from ecc_model import bits
+from ecc_model.bits import Spikes
 from ecc_model.errors import CompileError, ModelCorrupt, ModelNotFound, SourceError
 from ecc_model.frames import Pixels
-from ecc_model.modelfile import EncoderInfo, GuardSet, LeadingInfo
-from ecc_model.nets.checkpoint import ENCODER_NAME, round_to_half, save_cloud, save_edge
+from ecc_model.modelfile import ACCEPTED_SHARE, GuardSet, LeadingInfo
+from ecc_model.nets.checkpoint import encoder_infos, round_to_half, save_cloud, save_edge
 from ecc_model.nets.cloud import CloudNet
 from ecc_model.nets.neuron import Lif
 from ecc_model.nets.quantize import compile_network
@@ -30,9 +35,9 @@ from ecc_model.nets.vgg import HIDDEN, STAGES, SpikingVgg9, VggConfig, to_unit
 from ecc_model.program import Program
 from ecc_model.rates import RateTable
 from ecc_tools.augmentation import Augmentation
-from ecc_tools.batched import BatchedProgram, in_chunks
-from ecc_tools.bottleneck import code_logits, encode
+from ecc_tools.bottleneck import code_logits
 from ecc_tools.data.parts import Part
+from ecc_tools.frame_by_frame import encode, integer_logits, split_spikes
 from ecc_tools.leading_fitting import fit_leading
 from ecc_tools.rate_fitting import fit_rates
 from ecc_tools.statistics_fitting import fit_statistics
@@ -68,6 +73,15 @@ class Agreement:
         )
 
 
+class Reading(NamedTuple):
+    """How a worker reads the codes of one encoder, on validation frames."""
+
+    encoder: str
+    accuracy: float  # share of the frames
+    bytes: float  # mean body of a message with all time steps
+    leading: LeadingInfo | None  # how leading time steps are answered alone; None where that saves nothing
+
+
 def write_model(
     path: Path,
     net: SpikingVgg9,
@@ -80,14 +94,17 @@ def write_model(
     sent: Pixels | None = None,
     learning: Part | None = None,
     progress: Progress = lambda share: None,
+    accepted: float = ACCEPTED_SHARE,
     half: bool = False,
-) -> tuple[Program, RateTable]:
+    others: Sequence[nn.Sequential] = (),
+) -> tuple[Program, list[RateTable]]:
     """Compile `net`, calibrate it and choose its guard set on validation frames (N, H, W, C), and write `path`.
 
-    Returns the program and its encoder's rate table, which `write_cloud` needs too; the rates are those of the frames
+    Returns the program and its encoders' rate tables, which `write_cloud` needs too; the rates are those of the frames
     `sent`, where others than these go up. With the frames `learning`, those that the network was trained on, the file
     gets statistics, which a device can learn from without torch; they take nearly all of the time. `augmentation` makes
-    the further views of a frame; `half` stores torch's weights in 16 bits: the program is that of the rounded weights.
+    the further views of a frame; `accepted` is the share of known frames that the edge answers by itself; `half` stores
+    torch's weights in 16 bits: the program is that of the rounded weights; `others` are further encoders.
     """
     if labels.min() < 0 or labels.max() >= net.config.classes or len(names) != net.config.classes:
         raise CompileError(
@@ -96,11 +113,12 @@ def write_model(
         )
     if half:
         round_to_half(net)
-    program = compile_network(net)
+    program = compile_network(net, others)
     views = Augmentation(augmentation)
     guard = choose_guard(program, frames, labels, views)
-    temperature, threshold = calibrate(program, frames, labels, views)
-    table = fit_rates(encode(program, frames if sent is None else sent))
+    temperature, threshold = calibrate(program, frames, labels, views, accepted)
+    codes = (encode(program, frames if sent is None else sent, encoder) for encoder in range(len(program.encoders)))
+    tables = [fit_rates(code) for code in codes]
     statistics = None
     if learning is not None:
         statistics = fit_statistics(program, learning, Part(frames, labels), views, progress)
@@ -113,56 +131,65 @@ def write_model(
         labels=names,
         temperature=temperature,
         threshold=threshold,
+        accepted=accepted,
         provenance=provenance,
-        rates=table,
+        rates=tables,
         statistics=statistics,
         early=fit_early(step_logits(program, map(make_engine(None, program).head, frames)), labels),
         half=half,
     )
-    return program, table
+    return program, tables
 
 
 def write_cloud(
     path: Path,
     cloud: CloudNet,
     program: Program,
-    table: RateTable,
+    tables: Sequence[RateTable],
     validation: Part,
     names: Sequence[str],
     provenance: dict[str, str],
     *,
     half: bool = False,
     leading: bool = False,
-) -> LeadingInfo | None:
+) -> list[Reading]:
     """Write the worker's model for the edge program whose spikes it reads; temperature by validation frames.
 
-    `table` is the one in the edge model's file. `leading`: the tail knows leading time steps; returns how they are
-    answered alone, None where that saves no bytes.
+    `tables` are those in the edge model's file. `leading`: the tail knows leading time steps. Returns how well each
+    encoder's codes are read.
     """
     if half:
         round_to_half(cloud)
-    frame, codes = program.input, encode(program, validation.frames)
-    logits = code_logits(cloud, codes)
-    temperature = fit_temperature(logits.tolist(), validation.labels.tolist())
-    info = None
-    if leading:
+    codes = [encode(program, validation.frames, encoder) for encoder in range(len(program.encoders))]
+    logits = [code_logits(cloud, code, decoder) for decoder, code in enumerate(codes)]
+    truth = validation.labels
+    temperature = fit_temperature(np.concatenate(logits).tolist(), np.tile(truth, len(logits)).tolist())
+    readings, infos = [], []
+    for decoder, info in enumerate(encoder_infos(program)):
+        code, whole = codes[decoder], logits[decoder]
+        known = None
+        if leading:
 
-        def alone(steps: int) -> NDArray[np.float32]:
-            return code_logits(cloud, codes[:, :steps]) / np.float32(temperature)
+            def alone(steps: int, code: Spikes = code, decoder: int = decoder) -> NDArray[np.float32]:
+                return code_logits(cloud, code[:, :steps], decoder) / np.float32(temperature)
 
-        info = fit_leading(codes, table, logits, alone, validation.labels)
+            known = fit_leading(code, tables[decoder], whole, alone, truth)
+        infos.append(msgspec.structs.replace(info, leading=known, decoder=decoder))
+        sizes = [len(encode_spikes(one, tables[decoder])) for one in code]
+        readings.append(Reading(info.name, float((whole.argmax(axis=1) == truth).mean()), float(np.mean(sizes)), known))
+    frame = program.input
     save_cloud(
         path,
         cloud,
         labels=names,
         temperature=temperature,
-        encoders=[EncoderInfo(ENCODER_NAME, program.features_id, list(program.code_shape), leading=info)],
+        encoders=infos,
         frame=[frame.steps, frame.channels, frame.height, frame.width],
         provenance=provenance,
-        rates={ENCODER_NAME: table},
+        rates={info.name: table for info, table in zip(infos, tables, strict=True)},
         half=half,
     )
-    return info
+    return readings
 
 
 def choose_guard(program: Program, frames: Pixels, labels: Labels, augmentation: Augmentation) -> GuardSet:
@@ -197,8 +224,10 @@ def split_guard(labels: Labels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return replayed, judging
 
 
-def calibrate(program: Program, frames: Pixels, labels: Labels, augmentation: Augmentation) -> tuple[float, float]:
-    """Temperature and threshold by validation frames.
+def calibrate(
+    program: Program, frames: Pixels, labels: Labels, augmentation: Augmentation, accepted: float = ACCEPTED_SHARE
+) -> tuple[float, float]:
+    """Temperature, and the threshold that a share of `accepted` stays below, by validation frames.
 
     Where nearly all of them are answered rightly they cannot tell a temperature; augmented views join them then.
     """
@@ -208,7 +237,7 @@ def calibrate(program: Program, frames: Pixels, labels: Labels, augmentation: Au
         shown = integer_logits(program, show(frames, VIEWS, augmentation))
         truth = np.tile(labels, VIEWS)
     temperature = fit_temperature(shown.tolist(), truth.tolist())
-    return temperature, fit_threshold(entropies(plain, temperature))
+    return temperature, fit_threshold(entropies(plain, temperature), accepted)
 
 
 def show(frames: Pixels, count: int, augmentation: Augmentation) -> Pixels:
@@ -216,18 +245,6 @@ def show(frames: Pixels, count: int, augmentation: Augmentation) -> Pixels:
     images, generator = torch.from_numpy(frames), seeded(VIEW_SEED)
     views: Pixels = torch.cat([images, *(augmentation(images, generator) for _ in range(count - 1))]).numpy()
     return views
-
-
-def integer_logits(program: Program, frames: Pixels) -> NDArray[np.float32]:
-    """Logits (N, classes) as the device computes them."""
-    batched = BatchedProgram(program)
-    return np.concatenate([batched.run(chunk).logits for chunk in in_chunks(frames)])
-
-
-def split_spikes(program: Program, frames: Pixels) -> NDArray[np.bool_]:
-    """Spikes at the cut (N, T, C, H, W) as the device computes them."""
-    batched = BatchedProgram(program)
-    return np.concatenate([batched.run(chunk).split for chunk in in_chunks(frames)])
 
 
 def compare(net: SpikingVgg9, program: Program, frames: Pixels, labels: Labels) -> Agreement:

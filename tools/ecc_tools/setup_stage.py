@@ -75,7 +75,7 @@ def set_up(folder: Path, seed: int, stage: Stage) -> DemoModels:
     choose = parts["validation"].of(range(KNOWN))
     edge_path, cloud_path = folder / "vgg9.pt", folder / "cloud.pt"
     sent = parts["validation"].frames
-    program, table = write_model(
+    program, tables = write_model(
         edge_path,
         net,
         choose.frames,
@@ -88,7 +88,7 @@ def set_up(folder: Path, seed: int, stage: Stage) -> DemoModels:
     )
     told = stage("tail on the integer encoder's spikes")
     tune_cloud(program, cloud, parts["train"], augmentation, TUNE, seed, told, copies=COPIES)
-    write_cloud(cloud_path, cloud, program, table, parts["validation"], NAMES, provenance)
+    write_cloud(cloud_path, cloud, program, tables, parts["validation"], NAMES, provenance)
     streams = {name: folder / f"{name}.npz" for name in ("first", "second")}
     for name, path in streams.items():
         times = np.arange(len(parts[name].labels)) / RATE_HZ

@@ -10,13 +10,16 @@ import msgspec
 import typer
 
 from ecc_model import console
+from ecc_model.modelfile import ACCEPTED_SHARE
 from ecc_model.optional import require
+from ecc_model.program import MAX_ENCODERS
 from ecc_model.progress import progress_bar
 
 if TYPE_CHECKING:
     from ecc_tools.assembling import BottleneckConfig
 
 BOTTLENECK = ("split", "code_channels", "code_stride")
+CODE_CHANNELS = 8  # of an encoder, where nobody says otherwise
 TUNE_EPOCHS, COPIES = 3, 4  # of decoder and tail on what the integer encoder emits
 
 Data = Annotated[str, typer.Option(help="A set (see 'ecc-tools data list') or a folder of images per class.")]
@@ -242,7 +245,10 @@ def assemble(
     out: Annotated[Path, typer.Option(help="Folder for vgg9.pt and cloud.pt.")],
     root: Root = None,
     split: Annotated[int, typer.Option(min=1, max=3, help="The pool after which the edge network is cut.")] = 2,
-    code_channels: Annotated[int, typer.Option(min=1, help="Channels that travel.")] = 8,
+    code_channels: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Channels that travel; several times: an encoder for each. [default: 8]"),
+    ] = None,
     code_stride: Annotated[int, typer.Option(min=1, max=4, help="Spatial reduction of the encoder.")] = 2,
     tail_channels: Annotated[int, typer.Option(min=1, help="Width of the cloud's tail.")] = 128,
     epochs: Epochs = 15,
@@ -260,6 +266,9 @@ def assemble(
         typer.Option("--together", help="Train the edge network on, too: its spikes serve both sides. Takes longer."),
     ] = False,
     early: Early = 0.0,
+    accepted: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Share of known frames that the edge answers by itself.")
+    ] = ACCEPTED_SHARE,
     precision: Precision = "float32",
     compiled: Compiled = False,
     half: Annotated[bool, typer.Option("--half", help="Store torch's weights in 16 bits.")] = False,
@@ -267,7 +276,8 @@ def assemble(
     as_json: AsJson = False,
 ) -> None:
     """Train the bottleneck between an edge network and the cloud, and write the two model files."""
-    config = bottleneck_config(dict(locals()))
+    widest, *others = _channels(code_channels or [CODE_CHANNELS])
+    config = bottleneck_config(dict(locals()) | {"code_channels": widest})
     from ecc_tools.assembling import assemble as make
     from ecc_tools.data.sets import open_dataset
     from ecc_tools.stages import stages
@@ -281,10 +291,22 @@ def assemble(
             f"{out}: validation images: edge {accuracy['edge']:.2f} % of its classes in integers, cloud "
             f"{accuracy['features']:.2f} % by features, {accuracy['teacher']:.2f} % by frames"
         )
+        for name in [name.removeprefix("bytes, ") for name in accuracy if name.startswith("bytes, ")]:
+            right, size = accuracy[f"features, {name}"], accuracy[f"bytes, {name}"]
+            print(f"encoder {name}: {right:.2f} % by features, {size:.1f} bytes a message on the mean")
         if "more" in accuracy:
             print(f"{accuracy['leading_steps']:.0f} time steps go up first; {accuracy['more']:.1f} % need the rest")
         elif progressive:
             print("whole messages are shorter than any two: all time steps go up at once")
+
+
+def _channels(given: list[int]) -> list[int]:
+    """From the longest code to the shortest."""
+    if len(set(given)) != len(given) or len(given) > MAX_ENCODERS:
+        raise typer.BadParameter(
+            f"give 1 to {MAX_ENCODERS} numbers, each once: encoders differ in bytes", param_hint="--code-channels"
+        )
+    return sorted(given, reverse=True)
 
 
 def bottleneck_config(values: Mapping[str, Any]) -> BottleneckConfig:
@@ -309,5 +331,7 @@ def bottleneck_config(values: Mapping[str, Any]) -> BottleneckConfig:
         progressive=values.get("progressive", False),
         together=together,
         early=values.get("early", 0.0),
+        accepted=values.get("accepted", ACCEPTED_SHARE),
+        others=tuple(values.get("others", ())),
         **{name: values[name] for name in ("seed", *BOTTLENECK, "tail_channels", "copies", "rate", "noise")},
     )

@@ -47,8 +47,8 @@ class Engine(Protocol):
         """
         ...
 
-    def encode(self, split: Spikes) -> Spikes:
-        """Spikes at the split point -> spikes that travel (T, C', H', W')."""
+    def encode(self, split: Spikes, encoder: int = 0) -> Spikes:
+        """Spikes at the split point -> those that travel (T, C', H', W'), by one of the program's `encoders`."""
         ...
 
     def exit(self, split: Spikes, start: int = 0) -> NDArray[np.float32]:

@@ -28,7 +28,7 @@ class EventEngine:
         self.program = program
         self.isa = chosen_isa()
         self._head = Arena(program.head, program.frame_shape, pixels=True)
-        self._encoder = Arena(program.encoder, program.split_shape, pixels=False)
+        self._encoders = [Arena(layers, program.split_shape, pixels=False) for layers in program.encoders]
         self._exits = Exits(program, self.segment)
 
     def head(self, frame: Pixels, start: int = 0, stop: int | None = None) -> Spikes:
@@ -36,9 +36,9 @@ class EventEngine:
         count = (self.program.steps if stop is None else stop) - start
         return self._head.run(fit(frame, self.program.input), start, count)
 
-    def encode(self, split: Spikes) -> Spikes:
+    def encode(self, split: Spikes, encoder: int = 0) -> Spikes:
         """See `Engine.encode`."""
-        return self._encoder.run(split)
+        return self._encoders[encoder].run(split)
 
     def exit(self, split: Spikes, start: int = 0) -> NDArray[np.float32]:
         """See `Engine.exit`."""

@@ -30,15 +30,15 @@ class NumpyEngine(WholeHead):
     def __init__(self, program: Program) -> None:
         self.program = program
         self._head = prepare(program.head, PIXEL_MAX)
-        self._encoder = prepare(program.encoder, 1)
+        self._encoders = [prepare(layers, 1) for layers in program.encoders]
         self._exits = Exits(program, self.segment)
 
     def _whole(self, frame: Pixels) -> Spikes:
         return self._spikes(self._head, steps_first(frame, self.program.input), self.program.steps)
 
-    def encode(self, split: Spikes) -> Spikes:
+    def encode(self, split: Spikes, encoder: int = 0) -> Spikes:
         """See `Engine.encode`."""
-        return self._spikes(self._encoder, split, len(split))
+        return self._spikes(self._encoders[encoder], split, len(split))
 
     def exit(self, split: Spikes, start: int = 0) -> NDArray[np.float32]:
         """See `Engine.exit`."""

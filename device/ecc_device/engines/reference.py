@@ -29,9 +29,9 @@ class ReferenceEngine(WholeHead):
         pixels = reference.frame_input(fit(frame, self.program.input), self.program.steps)
         return reference.run(self.program.head, pixels)[0].astype(np.bool_)
 
-    def encode(self, split: Spikes) -> Spikes:
+    def encode(self, split: Spikes, encoder: int = 0) -> Spikes:
         """See `Engine.encode`."""
-        return reference.run(self.program.encoder, split)[0].astype(np.bool_)
+        return reference.run(self.program.encoders[encoder], split)[0].astype(np.bool_)
 
     def exit(self, split: Spikes, start: int = 0) -> NDArray[np.float32]:
         """See `Engine.exit`."""

@@ -39,7 +39,7 @@ class TfliteEngine(WholeHead):
         self._still = section(program.head, program.frame_shape, pixels=True, still=True)
         self._moving: _Section | None = None  # frames of T images are rare
         self._make_moving = functools.partial(section, program.head, program.frame_shape, pixels=True)
-        self._encoder = section(program.encoder, program.split_shape)
+        self._encoders = [section(layers, program.split_shape) for layers in program.encoders]
         self._make = section
         self._exits = Exits(program, self.segment)
 
@@ -51,9 +51,9 @@ class TfliteEngine(WholeHead):
             self._moving = self._make_moving()
         return _spikes(self._moving.run(pixels))
 
-    def encode(self, split: Spikes) -> Spikes:
+    def encode(self, split: Spikes, encoder: int = 0) -> Spikes:
         """See `Engine.encode`."""
-        return _spikes(self._encoder.run(np.moveaxis(split, 1, 3)))
+        return _spikes(self._encoders[encoder].run(np.moveaxis(split, 1, 3)))
 
     def exit(self, split: Spikes, start: int = 0) -> NDArray[np.float32]:
         """See `Engine.exit`."""

@@ -36,15 +36,15 @@ class TorchEngine(WholeHead):
             raise MissingEngine("torch", "PyTorch", "pip install 'ecc-snn[learn]'") from exc
         self.program = program
         self._head = self._prepare(program.head, PIXEL_MAX)
-        self._encoder = self._prepare(program.encoder, 1)
+        self._encoders = [self._prepare(layers, 1) for layers in program.encoders]
         self._exits = Exits(program, self.segment)
 
     def _whole(self, frame: Pixels) -> Spikes:
         return self._spikes(self._head, steps_first(frame, self.program.input), self.program.steps)
 
-    def encode(self, split: Spikes) -> Spikes:
+    def encode(self, split: Spikes, encoder: int = 0) -> Spikes:
         """See `Engine.encode`."""
-        return self._spikes(self._encoder, split, len(split))
+        return self._spikes(self._encoders[encoder], split, len(split))
 
     def exit(self, split: Spikes, start: int = 0) -> NDArray[np.float32]:
         """See `Engine.exit`."""

@@ -262,7 +262,7 @@ def write_taught(path: Path, job: Job, taught: Taught) -> None:
         return
     from ecc_model.nets.checkpoint import save_edge  # loads torch, which has learnt already
 
-    save_edge(path, taught.learnt.net, *parts, rates=model.rates, **told)
+    save_edge(path, taught.learnt.net, *parts, rates=model.tables, accepted=model.accepted, **told)
 
 
 def probe_rows(guard: GuardSet) -> NDArray[np.uint8]:

@@ -21,13 +21,15 @@ Labels = NDArray[np.int64]
 class Unlearnt:
     """The guard's judging rows, of known classes, and then the update's held-out ones: uint8 (R, bytes).
 
-    labels: (R,), of the guard, and the cloud's; judging: how many rows the guard gives; classes: how many are known.
+    labels: (R,), of the guard, and the cloud's; judging: how many rows the guard gives; classes: how many are known;
+    accepted: the share of known frames that the model's threshold is for.
     """
 
     rows: Packed
     labels: Labels
     judging: int
     classes: int
+    accepted: float
 
     def calibrate(self, logits: Logits) -> tuple[float, float]:
         """Temperature and threshold for a model with these logits (R, N).
@@ -37,7 +39,7 @@ class Unlearnt:
         """
         temperature = self.temperature(logits)
         unpicked = (np.arange(len(self.rows)) < self.judging) | (self.labels >= self.classes)
-        return temperature, fit_threshold(entropies(logits[unpicked], temperature))
+        return temperature, fit_threshold(entropies(logits[unpicked], temperature), self.accepted)
 
     def temperature(self, logits: Logits) -> float:
         """The temperature alone, for logits (R, N)."""
@@ -60,4 +62,4 @@ def unlearnt_rows(model: EdgeModel, arrays: dict[str, NDArray[Any]]) -> Unlearnt
     judging, held = model.guard.judge.astype(np.bool_), arrays["held"].astype(np.bool_)
     labels = [model.guard.labels[judging].astype(np.int64), arrays["logits"][held].argmax(axis=1)]
     rows = np.concatenate([model.guard.bits[judging], arrays["bits"][held]])
-    return Unlearnt(rows, np.concatenate(labels), int(judging.sum()), len(model.labels))
+    return Unlearnt(rows, np.concatenate(labels), int(judging.sum()), len(model.labels), model.accepted)

@@ -16,8 +16,7 @@ from ecc_device.tickets import Forecast, LateListener, Ticket
 from ecc_model.bits import Spikes
 from ecc_model.errors import SourceError
 from ecc_model.frames import Pixels
-from ecc_model.modelfile import labels_id
-from ecc_model.rates import RateTable
+from ecc_model.modelfile import EdgeModel, labels_id
 
 NOT_RECORDED = "not recorded"  # a key of `results.WHY`
 _NOT_ASKED = ("confident", "budget")
@@ -70,7 +69,7 @@ class RecordedAnswers:
     def release(self, row: int) -> None:
         """Nothing is asked again in a replay."""
 
-    def use(self, engine: Engine, rates: RateTable | None) -> None:
+    def use(self, engine: Engine, model: EdgeModel) -> None:
         """The answers are there, whatever made the spikes."""
 
     def on_late(self, listener: LateListener) -> None:
@@ -135,7 +134,13 @@ class RecordedAnswers:
     def _ticket(self, row: int, upload: Upload) -> Ticket:
         self._store.count("sent")
         self._store.mark_sent(row)
-        ticket = Ticket(row, upload.bytes_sent - upload.bytes_later, bytes_later=upload.bytes_later)
+        ticket = Ticket(
+            row,
+            upload.bytes_sent - upload.bytes_later,
+            bytes_later=upload.bytes_later,
+            encoder=upload.encoder,
+            encoder_why=upload.encoder_why,
+        )
         ticket.end()
         return ticket
 

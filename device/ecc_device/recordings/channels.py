@@ -40,7 +40,7 @@ class SplitSpikes(msgspec.Struct, frozen=True, kw_only=True):
 class Upload(msgspec.Struct, frozen=True, kw_only=True):
     """A message of /uploads. labels and logits (float32 little endian): the cloud's answer, empty without one.
 
-    bytes_later: of `bytes_sent`, in a second request.
+    bytes_later: of `bytes_sent`, in a second request. encoder, encoder_why: of a model with several, by which one.
     """
 
     frame: int
@@ -50,6 +50,8 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...] = ()
     logits: bytes = b""
     bytes_later: int = 0
+    encoder: str = ""
+    encoder_why: str = ""
 
 
 class DecidedAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,6 +154,8 @@ _UPLOAD = _object(
     bytes_sent=INTEGER,
     bytes_received=INTEGER,
     bytes_later=INTEGER,
+    encoder=TEXT,
+    encoder_why=TEXT,
     labels=_list(TEXT),
     logits=BYTES,
 )
@@ -173,6 +177,8 @@ _DECISION = _object(
     bytes_sent=INTEGER,
     bytes_received=INTEGER,
     bytes_later=INTEGER,
+    encoder=TEXT,
+    encoder_why=TEXT,
     latency_s=NUMBER,
     model_no=INTEGER,
 )

@@ -187,6 +187,8 @@ class Recorder:
             labels=() if result.cloud is None else result.cloud.labels,
             logits=logits,
             bytes_later=result.bytes_later,
+            encoder=result.encoder,
+            encoder_why=result.encoder_why,
         )
 
     def _try(self, write: Callable[[], object]) -> None:

@@ -13,8 +13,10 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from ecc_model.bits import packed_size
 from ecc_model.errors import ModelCorrupt, ModelError
 from ecc_model.modelfile import (
+    ACCEPTED_SHARE,
     EarlyInfo,
     EncoderInfo,
     GuardSet,
@@ -33,8 +35,7 @@ from ecc_model.program import Program
 from ecc_model.rates import RateTable
 from ecc_model.statistics import Statistics
 
-ENCODER_NAME = "bottleneck"
-CLOUD_FORMAT = 1  # there is no program in a worker's file
+ENCODER_NAME = "bottleneck"  # of one that is alone
 WEIGHTS = "weights"  # their entry in the manifest's records: torch.load checks no sums itself
 # what torch.load, a network's constructor and load_state_dict raise on files that lie
 _UNUSABLE = (
@@ -50,6 +51,14 @@ _UNUSABLE = (
 )
 
 
+def encoder_infos(program: Program) -> list[EncoderInfo]:
+    """What a model file says of a program's encoders: one alone is the bottleneck, several are told by their bytes."""
+    shapes = program.code_shapes
+    names = [f"{packed_size(shape)}-bytes" for shape in shapes] if len(shapes) > 1 else [ENCODER_NAME]
+    found = zip(names, program.features_ids, shapes, strict=True)
+    return [EncoderInfo(name, features_id, list(shape)) for name, features_id, shape in found]
+
+
 def save_edge(
     path: Path,
     net: SpikingVgg9,
@@ -59,17 +68,18 @@ def save_edge(
     labels: Sequence[str],
     temperature: float,
     threshold: float,
+    accepted: float = ACCEPTED_SHARE,
     provenance: dict[str, str],
-    rates: RateTable | None = None,
+    rates: Sequence[RateTable | None] = (),
     statistics: Statistics | None = None,
     early: EarlyInfo | None = None,
     half: bool = False,
 ) -> None:
     """Write an edge model atomically: float weights for torch, integer program and guard set for the device.
 
-    `rates` are those of the encoder's spikes, `statistics` what a device can learn from without torch, `early` says
-    when fewer time steps are enough. `half` stores matrices of weights in 16 bits; they come back as what
-    `round_to_half` makes of them.
+    Of further encoders only the integers are written. `rates` are those of the encoders' spikes, one for each or none
+    at all, `statistics` what a device can learn from without torch, `early` says when fewer time steps are enough.
+    `half` stores matrices of weights in 16 bits; they come back as what `round_to_half` makes of them.
 
     `ModelError` when it cannot be written.
     """
@@ -80,13 +90,15 @@ def save_edge(
         labels=list(labels),
         temperature=temperature,
         threshold=threshold,
+        accepted=accepted,
         early=early,
-        encoders=[EncoderInfo(ENCODER_NAME, program.features_id, list(program.code_shape))],
+        encoders=encoder_infos(program),
         frame=[frame.steps, frame.channels, frame.height, frame.width],
         network=msgspec.to_builtins(net.config),
         provenance=provenance,
     )
-    _save(path, net, *edge_records(manifest, program, guard, statistics, rates), half)
+    tables = rates or [None] * len(program.encoders)
+    _save(path, net, *edge_records(manifest, program, guard, statistics, tables), half)
 
 
 def save_cloud(
@@ -107,7 +119,7 @@ def save_cloud(
     """
     infos, tables = with_rates(encoders, rates)
     manifest = Manifest(
-        format=CLOUD_FORMAT,
+        format=5 if net.config.others else 1,
         kind="cloud",
         labels=list(labels),
         temperature=temperature,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import cast
 
 import msgspec
@@ -11,14 +12,23 @@ from torch import Tensor, nn
 from ecc_model.nets.ann import AnnConfig, build_ann, residual_classifier
 from ecc_model.nets.neuron import Neuron
 from ecc_model.nets.vgg import GAMMA, merge_steps
+from ecc_model.program import MAX_ENCODERS
 
 TAIL_BLOCKS = (1, 1)  # residual blocks of each stage
+
+
+class CodeConfig(msgspec.Struct, frozen=True):
+    """A code: its channels, and how much smaller its sides are than those at the cut."""
+
+    channels: int
+    stride: int
 
 
 class CloudConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes of the cloud's networks. `code_*` describe the spikes that arrive, `split_channels` what they decode to.
 
-    Without a teacher the cloud reads features alone. `ValueError` for a teacher of other images or classes.
+    others: of further encoders, each with a decoder of its own, all in front of one tail. Without a teacher the cloud
+    reads features alone. `ValueError` for too many codes, and for a teacher of other images or classes.
     """
 
     steps: int
@@ -29,8 +39,16 @@ class CloudConfig(msgspec.Struct, frozen=True, kw_only=True):
     split_channels: int
     tail_channels: int = 64
     teacher: AnnConfig | None
+    others: tuple[CodeConfig, ...] = ()
+
+    @property
+    def codes(self) -> tuple[CodeConfig, ...]:
+        """All codes, in the order of their decoders."""
+        return (CodeConfig(self.code_channels, self.code_stride), *self.others)
 
     def __post_init__(self) -> None:
+        if len(self.codes) > MAX_ENCODERS:
+            raise ValueError(f"{len(self.codes)} codes; a model reads 1 to {MAX_ENCODERS}")
         teacher = self.teacher
         if teacher is not None and (teacher.channels, teacher.classes) != (self.channels, self.classes):
             raise ValueError(
@@ -78,18 +96,26 @@ class Tail(nn.Module):
 
 
 class CloudNet(nn.Module):
-    """Decoder, tail and, unless the configuration has none, teacher: what `cloud.pt` holds."""
+    """Decoders, tail and, unless the configuration has none, teacher: what `cloud.pt` holds."""
 
     def __init__(self, config: CloudConfig, neuron: Neuron) -> None:
         super().__init__()
         self.config = config
         self.decoder = Decoder(config.code_channels, config.split_channels, config.code_stride, neuron)
+        self.others = nn.ModuleList(
+            Decoder(code.channels, config.split_channels, code.stride, neuron) for code in config.others
+        )
         self.tail = Tail(config)
         self.teacher = None if config.teacher is None else build_ann(config.teacher)
 
-    def features(self, code: Tensor) -> Tensor:
+    @property
+    def decoders(self) -> tuple[Decoder, ...]:
+        """All decoders."""
+        return (self.decoder, *cast(Iterable[Decoder], self.others))
+
+    def features(self, code: Tensor, decoder: int = 0) -> Tensor:
         """Logits (B, N) for the spikes (t, B, C', H', W') of a bottleneck encoder: of all T steps, or leading ones."""
-        return cast(Tensor, self.tail(self.decoder(code)))
+        return cast(Tensor, self.tail(self.decoders[decoder](code)))
 
     def frames(self, frames: Tensor) -> Tensor:
         """The teacher's logits (B, N) for frames in [0, 1]: (B, C, H, W), or (B, T, C, H, W), averaged over T.

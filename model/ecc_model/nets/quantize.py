@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -19,13 +20,17 @@ BIAS_MAX = 1 << 24  # keeps sums far from int32's end; a bias this large drowns 
 Float64 = NDArray[np.float64]
 
 
-def compile_network(net: SpikingVgg9) -> Program:
-    """The integer program of a trained network; `CompileError` if its weights are not finite or sums could overflow."""
+def compile_network(net: SpikingVgg9, others: Sequence[nn.Sequential] = ()) -> Program:
+    """The integer program of a trained network and of `others`, further encoders of its spikes at the cut.
+
+    `CompileError` if weights are not finite or sums could overflow.
+    """
     return Program(
         net.config.frame,
         compile_section(net.head, input_scale=1.0 / PIXEL_MAX),
         compile_section(net.encoder),
         compile_section(net.exit, steps=net.config.steps),
+        others=tuple(compile_section(encoder) for encoder in others),
     )
 
 

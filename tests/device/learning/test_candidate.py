@@ -82,6 +82,7 @@ def test_every_candidate_learns_new_classes_and_carries_the_same_statistics(mode
     written = read_edge(tmp_path / "candidate.pt")
     assert written.statistics.rows.tolist() == [44] * 6 + [16] * 4
     assert (written.labels, written.temperature, written.threshold) == (DIGITS, taught.temperature, taught.threshold)
+    assert written.accepted == read_edge(models.edge).accepted == 0.8
     assert written.manifest.provenance["learner"] == learner
     assert written.rates.kind == "channel+step"
     assert written.program.features_id == models.program.features_id
