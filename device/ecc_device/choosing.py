@@ -1,14 +1,14 @@
 """Which of a model's encoders a question goes by: the longest code that the moment allows.
 
-Each circumstance asks by itself for a shorter code, from not at all to the shortest one, and evenly in between. The one
-that asks for most decides.
+Each circumstance asks by itself for a shorter code: the way between its two figures is divided evenly among the codes.
+The one that asks for most decides.
 
-| circumstance | what is looked at                                                      | longest | shortest |
-|--------------|------------------------------------------------------------------------|---------|----------|
-| late         | of the last 20 frames that asked, share without an answer in time      | 0       | 1/2      |
-| slow         | median time of the answers in time, as a share of the time that is left | 1/2     | 1        |
-| battery      | charge of the battery that is in use                                   | 1/2     | 1/5      |
-| budget       | what is left of the reserve of an upload budget in bytes               | 3/4     | 1/4      |
+| circumstance | what is looked at                                                       | from | to  |
+|--------------|-------------------------------------------------------------------------|------|-----|
+| late         | of the last 20 frames that asked, share without an answer in time       | 0    | 1/2 |
+| slow         | median time of the answers in time, as a share of the time that is left | 1/2  | 1   |
+| battery      | charge of the battery that is in use                                    | 1/2  | 1/5 |
+| budget       | what is left of the reserve of an upload budget in bytes                | 3/4  | 1/4 |
 
 Rows of earlier frames have no deadline, and a replay with a live worker has none either: the link has no say there.
 """

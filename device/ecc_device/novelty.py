@@ -105,7 +105,8 @@ def _words(split: Spikes) -> Words:
 class Scale:
     """Brings scores of different kinds to one scale: -1 to 1, 0 at the median of known rows, 1/2 at their quantile.
 
-    `(x - median) / (spread + abs(x - median))`, spread: from the median to the quantile that the edge answers itself.
+    `(x - median) / (spread + abs(x - median))`, spread: from the median to the quantile, that of
+    `ACCEPTED_SHARE` whatever share the model file names.
     """
 
     median: float

@@ -75,7 +75,7 @@ class Offload:
         self._tickets: dict[int, Ticket] = {}
         self._held: set[int] = set()  # rows of frames that are being classified
         self._rejected: set[int] = set()  # rows that the present workers call bad requests
-        self._asked: dict[int, float] = {}  # row -> when, for rows that still wait
+        self._asked: dict[int, tuple[float, bytes]] = {}  # rows that still wait: when, and under which features' name
         self._parts: dict[int, tuple[str, Question]] = {}  # of these: what went up last, where that was no whole code
         self._labels: dict[bytes, tuple[str, ...]] = {}
         self._labels_kept: bytes | None = None  # the list that the store was told last
@@ -174,20 +174,22 @@ class Offload:
         took_s = expected.answer_s
         if self._send == "frames":
             request = frame_request(row, fit(frame, self._coder.program.input), budget_ms(budget_s))
-            name, noted, sender, why = "frame", None, "", ""
+            name, question, part, sender, why = "frame", None, WHOLE, "", ""
         else:
             twice = budget_s is None or took_s is None or 2.0 * took_s <= budget_s
             coder, link = self._coder, Circumstances()
             if budget_s is not None:
                 link = Circumstances(expected.late / FORECAST, took_s / max(took_s, budget_s) if took_s else 0.0)
             encoder, why = self._choose(coder, link)
-            request, noted = self._opening(coder, encoder, row, split, budget_ms(budget_s), twice)
+            question = coder.question(row, split, encoder, self._said)
+            ms = budget_ms(budget_s)
+            part, request = question.opening(ms) if twice else (WHOLE, question.message(WHOLE, ms))
             name, sender = "features", coder.name(encoder)
         until_s = None if budget_s is None else now + budget_s
         ticket = Ticket(row, len(request), patient=budget_s is None, until_s=until_s, encoder=sender, encoder_why=why)
         with self._lock:
             self._tickets[row] = ticket
-            self._note(row, now, noted)
+            self._note(row, now, part, question)
         return ticket if self._publish(name, request, row) else None
 
     def _choose(self, coder: Coder, link: Circumstances) -> Choice:
@@ -201,20 +203,12 @@ class Offload:
         chosen = choose(len(read), replace(link, battery=self.battery, budget=left))
         return Choice(read[chosen.encoder], chosen.why)
 
-    def _opening(
-        self, coder: Coder, encoder: int, row: int, split: Spikes, ms: int, twice: bool
-    ) -> tuple[bytes, tuple[str, Question] | None]:
-        """The first message about a row, by one encoder, and what to note; `twice`: there is time for a second one."""
-        question = coder.question(row, split, encoder, self._said)
-        part, request = question.opening(ms) if twice else (WHOLE, question.message(WHOLE, ms))
-        return request, None if part == WHOLE else (part, question)
-
-    def _note(self, row: int, now: float, part: tuple[str, Question] | None) -> None:
-        """Under the lock: a row is asked about, with this part of its code."""
-        self._asked[row] = now
+    def _note(self, row: int, now: float, part: str, question: Question | None) -> None:
+        """Under the lock: a row is asked about, with this part of its code; or (None) with its frame."""
+        self._asked[row] = now, b"" if question is None else question.name
         self._parts.pop(row, None)
-        if part is not None:
-            self._parts[row] = part
+        if question is not None and part != WHOLE:
+            self._parts[row] = part, question
 
     def _forget(self, row: int) -> None:
         """Under the lock: nothing is under way about the row."""
@@ -261,7 +255,7 @@ class Offload:
         """Rows to ask for now, noted as asked in the same moment: two threads never take the same row."""
         now = self._clock.monotonic()
         with self._lock:
-            for row_id in [row for row, when in self._asked.items() if now - when >= RESEND_S]:
+            for row_id in [row for row, (when, _) in self._asked.items() if now - when >= RESEND_S]:
                 if row_id not in self._tickets:
                     self._forget(row_id)
             free = BACKLOG_WINDOW - len(self._asked)
@@ -271,7 +265,7 @@ class Offload:
             passed_over = self._asked.keys() | self._held | self._rejected
             waiting = self._store.waiting(BACKLOG_WINDOW + len(passed_over), self._features_id)
             rows = [row for row in waiting if row.id not in passed_over][:free]
-            self._asked.update((row.id, now) for row in rows)
+            self._asked.update((row.id, (now, b"")) for row in rows)
             return rows
 
     def _affordable(self) -> bool:
@@ -284,9 +278,10 @@ class Offload:
                 return False
             split = bits.unpack(row.bits, coder.program.split_shape)
             encoder, _ = self._choose(coder, Circumstances())
-            request, part = self._opening(coder, encoder, row.id, split, 0, twice=True)
+            question = coder.question(row.id, split, encoder, self._said)
+            part, request = question.opening(0)
             with self._lock:
-                self._note(row.id, self._clock.monotonic(), part)
+                self._note(row.id, self._clock.monotonic(), part, question)
             taken = self._publish("features", request, row.id)
         except (WireError, LinkError) as error:
             self._health.say("too-large", str(error))
@@ -380,7 +375,7 @@ class Offload:
                 ticket.answer, ticket.refusal = answer, reply.reason
                 ticket.bytes_received += len(message.payload)
                 if asked and answer is not None:
-                    self._took_s.append(self._clock.monotonic() - self._asked[reply.id])
+                    self._took_s.append(self._clock.monotonic() - self._asked[reply.id][0])
         try:
             if answer is not None and (asked or ticket is not None or self._was_sent(reply.id)):
                 self._answered(reply, answer, ticket, len(message.payload))
@@ -454,7 +449,10 @@ class Offload:
     def _refused(self, reply: messages.Reply) -> None:
         self._store.count(f"refused-{reply.reason}")
         if reply.reason == "unknown-features":
-            self._incompatible(["others"])
+            with self._lock:
+                _, name = self._asked.get(reply.id, (0.0, b""))
+            if not name or self._said is None or name in self._said.features:
+                self._incompatible(["others"])  # else it is of a worker that is gone: those of now read another code
         elif reply.reason == "bad-request" and reply.id:
             with self._lock:
                 self._rejected.add(reply.id)  # it would be refused each time, until another worker is there

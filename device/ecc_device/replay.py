@@ -149,6 +149,8 @@ class Replay:
 
     def _config(self) -> DeviceConfig:
         options: dict[str, Any] = {} if self._recorded is None else _checked(self._recorded)
+        if self._asks_recording:
+            options.pop("encoder", None)  # nothing is encoded, and another model may lack it
         options |= self._options
         options = {"patience_s": PATIENCE_S} | options
         if self._asks_recording:

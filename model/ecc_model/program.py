@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
@@ -146,10 +146,6 @@ class Program:
     def encoders(self) -> tuple[tuple[Layer, ...], ...]:
         """All encoders, from the longest code to the shortest."""
         return (self.encoder, *self.others)
-
-    def alone(self, encoder: int) -> Program:
-        """The same program with one of its encoders, and no others."""
-        return replace(self, encoder=self.encoders[encoder], others=())
 
     @property
     def frame_shape(self) -> Shape:

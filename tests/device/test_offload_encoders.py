@@ -201,6 +201,20 @@ def test_a_worker_of_none_of_them_is_not_asked(world: World) -> None:
     assert (result.why, result.encoder, world.worker.received) == ("incompatible", "", [])
 
 
+def test_a_refusal_by_a_worker_that_is_gone_leaves_the_codes_that_are_read_now(world: World) -> None:
+    def replaced(request: Request) -> list[Reply | bytes]:
+        world.worker.script = sure
+        world.worker.announce(ids(world.models)[:1])
+        return [refusal(request.id, "unknown-features")]
+
+    device = world.device()
+    world.worker.script = replaced
+    assert classify(device, battery=0.0).why == "incompatible"
+    world.settle(device)
+    result = classify(device, battery=0.0)
+    assert (result.encoder, result.stands, device.health.current()) == (LONG, "cloud", {})
+
+
 def test_each_code_goes_with_its_own_rate_table(tmp_path: Path) -> None:
     models = write_tiny_models(tmp_path, threshold=0.0, rates="channel", others=[CodeConfig(2, 1)])
     model = read_edge(models.edge)
@@ -268,6 +282,15 @@ def test_a_recording_keeps_the_encoder_and_its_replay_tells_it(world: World, tmp
     assert [result.encoder for result in again] == list(NAMES)
     told = [(one.encoder, one.encoder_why, one.bytes_sent) for one in results]
     assert [(one.encoder, one.encoder_why, one.bytes_sent) for one in again] == told
+
+
+def test_a_recording_by_a_named_encoder_is_replayed_with_a_model_that_lacks_it(world: World, tmp_path: Path) -> None:
+    device = world.device(record=tmp_path / "out.mcap", encoder=SHORT)
+    classify(device)
+    device.close()
+    other = write_tiny_models(tmp_path / "other", threshold=0.0)
+    with Replay(tmp_path / "out.mcap", model=other.edge) as replay:
+        assert [(one.stands, one.encoder) for one in replay] == [("cloud", SHORT)]
 
 
 def test_a_real_worker_answers_each_code_over_mosquitto(models: TinyModels, mosquitto, tmp_path: Path) -> None:

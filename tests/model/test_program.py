@@ -188,10 +188,11 @@ def test_other_encoders_are_of_the_fifth_format_and_have_ids_of_their_own() -> N
 def test_an_encoder_has_the_same_id_wherever_it_stands() -> None:
     several = with_others()
     for index, features_id in enumerate(several.features_ids):
-        alone = several.alone(index)
+        alone = replace(several, encoder=several.encoders[index], others=())
         assert (alone.features_ids, alone.format) == ((features_id,), 1)
         assert alone.code_shape == several.code_shapes[index]
-    changed = replace(several, others=(flipped(several.alone(1), "encoder").encoder, several.others[1]))
+    second = replace(several, encoder=several.others[0], others=())
+    changed = replace(several, others=(flipped(second, "encoder").encoder, several.others[1]))
     assert changed.features_ids[1] != several.features_ids[1]
     assert (changed.features_ids[0], changed.features_ids[2]) == (several.features_ids[0], several.features_ids[2])
 

@@ -161,11 +161,24 @@ def test_early_answers_are_trained_with_the_edge_alone(runs):
         assemble(runs / "edge", runs / "teacher", data(), config, runs / "x", half=False, stage=silent)
 
 
-def test_one_time_step_cannot_be_progressive(runs):
+@pytest.fixture(scope="module")
+def one(runs):
+    """A run whose network has one time step."""
     network, plan = NetworkConfig(kind="vgg9", width=0.1, steps=1), Plan(epochs=1, learning_rate=8e-3)
     train_run(runs / "one", patterns(240), network, plan)
-    config = msgspec.structs.replace(CONFIG, progressive=True)
-    with pytest.raises(RunError, match=r"one has one time step, and none can come before the others; leave --prog"):
+
+
+@pytest.mark.usefixtures("one")
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"progressive": True}, "and none can come before the others; leave --progressive out"),
+        ({"together": True, "early": 0.5}, "and nothing can be answered before it; leave --early out"),
+    ],
+)
+def test_one_time_step_has_none_before_it(runs, change, text):
+    config = msgspec.structs.replace(CONFIG, **change)
+    with pytest.raises(RunError, match=f"one has one time step, {text}$"):
         assemble(runs / "one", runs / "teacher", data(), config, runs / "x", half=False, stage=silent)
 
 

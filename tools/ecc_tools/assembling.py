@@ -71,6 +71,8 @@ def assemble(
         raise RunError(f"{edge} has one time step, and none can come before the others; leave --progressive out")
     if config.early and not config.together:
         raise RunError("early answers are the edge network's, which is trained with --together alone; add it")
+    if config.early and source.config.steps < 2:
+        raise RunError(f"{edge} has one time step, and nothing can be answered before it; leave --early out")
     torch.manual_seed(config.seed)
     net = recut(source, config)
     sizes = [msgspec.structs.replace(net.config, code_channels=channels) for channels in config.others]

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 import numpy as np
-from PIL import Image
 
 from ecc_model.frames import Pixels
+from ecc_model.optional import require
 from ecc_tools import plots
 from ecc_tools.demo_data import DemoData, Example, LearnerRow
 from ecc_tools.report_record import (
@@ -226,7 +226,7 @@ def picture(pixels: Pixels) -> str:
     elif frame.ndim == 3 and frame.shape[2] == 2:
         frame = np.stack([frame[..., 0], np.zeros_like(frame[..., 0]), frame[..., 1]], axis=2)
     out = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(frame)).save(out, "PNG")
+    require("PIL.Image", "the demo's report").fromarray(np.ascontiguousarray(frame)).save(out, "PNG")
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")
 
 

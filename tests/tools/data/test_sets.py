@@ -159,3 +159,20 @@ def test_an_error_is_one_line_and_the_import_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code, "describe", "x"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"error: no data set is called 'x'; {KNOWN}\n")
+
+
+def test_without_pillow_only_what_reads_or_draws_images_is_missing_and_names_the_install_command(tmp_path):
+    write_classes(tmp_path / "mine", {"a": 3})
+    code = (
+        "import sys; sys.modules['PIL'] = None\n"
+        "from ecc_model import console; from ecc_tools.data.cli import data_app; console.run(data_app)"
+    )
+
+    def told(*words):
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+        return done.returncode, done.stderr
+
+    command = "needs the package 'pillow'; install it with: pip install 'ecc-snn[images]'"
+    assert told("list") == (0, "")
+    assert told("describe", "./mine") == (1, f"error: reading images {command}\n")
+    assert told("sheet", "digits", "--out", "sheet.png") == (1, f"error: a contact sheet {command}\n")

@@ -100,18 +100,16 @@ def image_coders(channels: int) -> dict[str, Coder]:
 
 def image_bytes(frame: Pixels, kind: str, **options: Any) -> bytes:
     """A still frame (H, W, C) as an image of one of Pillow's formats."""
-    from PIL import Image
-
     stream = io.BytesIO()
-    Image.fromarray(frame[:, :, 0] if frame.shape[2] == 1 else frame).save(stream, kind, **options)
+    require("PIL.Image", "coding images").fromarray(frame[:, :, 0] if frame.shape[2] == 1 else frame).save(
+        stream, kind, **options
+    )
     return stream.getvalue()
 
 
 def image_pixels(data: bytes, channels: int) -> Pixels:
     """What `image_bytes` wrote, (H, W, C) with one channel or three."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data)) as image:
+    with require("PIL.Image", "coding images").open(io.BytesIO(data)) as image:
         pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"), np.uint8)
     return pixels.reshape(*pixels.shape[:2], channels)
 

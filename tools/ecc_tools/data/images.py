@@ -6,21 +6,24 @@ import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from ecc_device.sources.imagefolder import IMAGE_SUFFIXES, list_images
 from ecc_model.frames import MAX_SIDE, Pixels, resize
+from ecc_model.optional import require
 from ecc_model.progress import progress_bar
 from ecc_tools.data.errors import BadImages, DataCorrupt, unreadable
 from ecc_tools.data.parts import Part
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 TEST_SHARE = 0.2  # of each class, where a set names no test images itself
 MIN_IMAGES = 3  # of each class: one for each part
 Files = Mapping[str, Sequence[Path]]  # class -> its image files, by name
 Size = tuple[int, int]  # height, width
-_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning)
 _WIDE_MODES = ("I", "F")  # more than 8 bits a channel: which 8 to take is not ours to guess
 
 
@@ -89,14 +92,21 @@ def image_size(path: Path) -> Size:
         return image.height, image.width
 
 
-def _open(path: Path) -> Image.Image:
+def _pillow() -> tuple[Any, tuple[type[BaseException], ...]]:
+    """Pillow, and what it raises on files that are no images. `MissingPackage`."""
+    pillow = require("PIL.Image", "reading images")
+    return pillow, (OSError, SyntaxError, ValueError, pillow.DecompressionBombError, pillow.DecompressionBombWarning)
+
+
+def _open(path: Path) -> Image:
+    pillow, broken = _pillow()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(path)
+            warnings.simplefilter("error", pillow.DecompressionBombWarning)
+            image: Image = pillow.open(path)
     except (FileNotFoundError, PermissionError) as exc:
         raise unreadable(path, exc) from exc
-    except _UNREADABLE as exc:
+    except broken as exc:
         raise DataCorrupt(path, "not a readable image") from exc
     if not 1 <= min(image.size) <= max(image.size) <= MAX_SIDE:
         image.close()
@@ -108,7 +118,8 @@ def _read(path: Path) -> Pixels:
     with _open(path) as image:
         if image.mode.startswith(_WIDE_MODES):
             raise BadImages(path, f"more than 8 bits a channel (mode {image.mode})", "convert it to 8 bits")
+        _, broken = _pillow()
         try:
             return np.asarray(image.convert("RGB"), dtype=np.uint8)
-        except _UNREADABLE as exc:
+        except broken as exc:
             raise DataCorrupt(path, "not a readable image") from exc

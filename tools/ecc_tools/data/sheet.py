@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
+from ecc_model.optional import require
 from ecc_tools.data.errors import DataUnreadable
 from ecc_tools.data.parts import DataSet
 
@@ -19,11 +20,12 @@ TEXT_SIZE = 13
 
 def write_sheet(data: DataSet, path: Path) -> tuple[int, int]:
     """Write a PNG of learning images; returns its (width, height). `DataUnreadable` where it cannot be written."""
+    pillow, drawing, fonts = (require(f"PIL.{name}", "a contact sheet") for name in ("Image", "ImageDraw", "ImageFont"))
     part = data.learning()
     factor = max(1, CELL // max(part.frames.shape[1:3]))
     height, width = (side * factor + GAP for side in part.frames.shape[1:3])
-    sheet = Image.new("RGB", (TEXT_WIDTH + COLUMNS * width + GAP, len(data.names) * height + GAP), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT_SIZE)
+    sheet: Any = pillow.new("RGB", (TEXT_WIDTH + COLUMNS * width + GAP, len(data.names) * height + GAP), "white")
+    draw, font = drawing.Draw(sheet), fonts.load_default(TEXT_SIZE)
     for label, name in enumerate(data.names):
         top = GAP + label * height
         draw.text((GAP, top + (height - GAP) // 2), name, fill="black", font=font, anchor="lm")
@@ -32,9 +34,9 @@ def write_sheet(data: DataSet, path: Path) -> tuple[int, int]:
             frame = part.frames[row].repeat(factor, axis=0).repeat(factor, axis=1)
             if frame.shape[-1] == 1:
                 frame = frame[..., 0]
-            sheet.paste(Image.fromarray(frame), (TEXT_WIDTH + column * width, top))
+            sheet.paste(pillow.fromarray(frame), (TEXT_WIDTH + column * width, top))
     try:
         sheet.save(path, format="PNG")
     except OSError as exc:
         raise DataUnreadable(path, exc) from exc
-    return sheet.size
+    return sheet.width, sheet.height
