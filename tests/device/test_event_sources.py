@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ecc_device.sources import open_source
@@ -58,6 +58,7 @@ events = st.lists(
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=events)
+@example(events=[(ord("%") << 6, 0, 0, 0)])  # its time word begins with the byte that header lines begin with
 def test_both_formats_give_back_the_events(tmp_path: Path, events: list[Event]) -> None:
     for path, data in ((tmp_path / "a.bin", nmnist(events)), (tmp_path / "a.raw", evt2(events))):
         path.write_bytes(data)

@@ -140,13 +140,21 @@ class Evt2File:
 
     def _header(self, stream: IO[bytes]) -> bytes:
         header = b""
-        while stream.peek(1)[:1] == b"%":  # type: ignore[attr-defined]
+        while _is_text(stream.peek(4)[:4]):  # type: ignore[attr-defined]
             header += (line := stream.readline(MAX_HEADER_BYTES))
             if len(header) >= MAX_HEADER_BYTES:
                 raise SourceError(f"{self._path}: a header without end; copy it again")
             if line.strip() == b"% end":
                 break
         return header
+
+
+def _is_text(start: bytes) -> bool:
+    """Whether a line of a header begins so, and not a word whose lowest byte is that of "%".
+
+    The highest byte of a word, which has its type, is no printable character.
+    """
+    return start[:1] == b"%" and (len(start) < 4 or 0x20 <= start[3] < 0x7F)
 
 
 def _opened(path: Path) -> IO[bytes]:
