@@ -21,7 +21,7 @@ from ecc_model.nets.vgg import SpikingVgg9, exit_after_each_step, to_unit
 from ecc_model.program import Program
 from ecc_tools.augmentation import Augmentation
 from ecc_tools.data.parts import Part
-from ecc_tools.frame_by_frame import encode
+from ecc_tools.frame_by_frame import encode, encode_all
 from ecc_tools.training import Plan, Progress, Terms, Views, make_optimizer, parameters_of, run_through, seeded, train
 
 KL_WEIGHT = 0.5  # l1 of eq. 8, the authors' own
@@ -134,10 +134,7 @@ def tune_cloud(
     generator = seeded(seed, 3)
     plain = torch.from_numpy(part.frames)
     shown = [plain, *(augmentation(plain, generator) for _ in range(copies - 1))]
-    codes = [
-        torch.from_numpy(np.concatenate([encode(program, frames.numpy(), encoder) for frames in shown]))
-        for encoder in range(len(program.encoders))
-    ]
+    codes = [torch.from_numpy(code) for code in encode_all(program, torch.cat(shown).numpy())]
     with torch.no_grad():
         chunks = [chunk for frames in shown for chunk in torch.split(frames, CHUNK)]
         teacher = torch.cat([cloud.frames(to_unit(chunk)) for chunk in chunks])

@@ -37,7 +37,7 @@ from ecc_model.rates import RateTable
 from ecc_tools.augmentation import Augmentation
 from ecc_tools.bottleneck import code_logits
 from ecc_tools.data.parts import Part
-from ecc_tools.frame_by_frame import encode, integer_logits, split_spikes
+from ecc_tools.frame_by_frame import encode_all, integer_logits, split_spikes
 from ecc_tools.leading_fitting import fit_leading
 from ecc_tools.rate_fitting import fit_rates
 from ecc_tools.statistics_fitting import fit_statistics
@@ -117,8 +117,7 @@ def write_model(
     views = Augmentation(augmentation)
     guard = choose_guard(program, frames, labels, views)
     temperature, threshold = calibrate(program, frames, labels, views, accepted)
-    codes = (encode(program, frames if sent is None else sent, encoder) for encoder in range(len(program.encoders)))
-    tables = [fit_rates(code) for code in codes]
+    tables = [fit_rates(code) for code in encode_all(program, frames if sent is None else sent)]
     statistics = None
     if learning is not None:
         statistics = fit_statistics(program, learning, Part(frames, labels), views, progress)
@@ -160,7 +159,7 @@ def write_cloud(
     """
     if half:
         round_to_half(cloud)
-    codes = [encode(program, validation.frames, encoder) for encoder in range(len(program.encoders))]
+    codes = encode_all(program, validation.frames)
     logits = [code_logits(cloud, code, decoder) for decoder, code in enumerate(codes)]
     truth = validation.labels
     temperature = fit_temperature(np.concatenate(logits).tolist(), np.tile(truth, len(logits)).tolist())

@@ -27,6 +27,13 @@ def encode(program: Program, frames: Pixels, encoder: int = 0) -> Spikes:
     return np.stack([engine.encode(engine.head(frame), encoder) for frame in frames])
 
 
+def encode_all(program: Program, frames: Pixels) -> list[Spikes]:
+    """The same for each of its encoders; the head runs once."""
+    engine, encoders = make_engine(None, program), range(len(program.encoders))
+    splits = map(engine.head, frames)
+    return [np.stack(codes) for codes in zip(*([engine.encode(s, e) for e in encoders] for s in splits), strict=True)]
+
+
 def integer_logits(program: Program, frames: Pixels) -> NDArray[np.float32]:
     """Logits (N, classes)."""
     engine = make_engine(None, program)
