@@ -315,8 +315,11 @@ def test_a_run_with_integer_weights_is_chosen_by_them_and_keeps_float_ones(tmp_p
     assert 100 * (answers == choose.labels).mean() == best["accuracy"]
 
 
-def test_dense_networks_are_not_trained_as_integers(tmp_path):
-    settings = msgspec.structs.replace(config(DENSE), int8=True)
+@pytest.mark.parametrize(
+    "network", [DENSE, msgspec.structs.replace(EDGE, bottleneck=Bottleneck(split="pool2", code_channels=4))]
+)
+def test_what_no_device_runs_is_not_trained_as_integers(tmp_path, network):
+    settings = msgspec.structs.replace(config(network), int8=True)
     with pytest.raises(RunError, match="a device runs spiking networks alone as integers; leave --int8 out"):
         run(tmp_path / "run", settings)
 

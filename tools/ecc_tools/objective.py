@@ -83,8 +83,10 @@ class Objective:
         if weights.features:
             self.align = alignment(net, cast(Teacher, teacher)).to(next(net.parameters()).device)
             method = "with_features"
-        if config.int8 and config.network.kind not in SPIKING:
-            raise RunError("a device runs spiking networks alone as integers; leave --int8 out for dense ones")
+        if config.int8 and (config.network.kind not in SPIKING or config.network.bottleneck):
+            raise RunError(
+                "a device runs spiking networks alone as integers; leave --int8 out of dense ones and --split"
+            )
         forward: Any = AsIntegers(net, method) if config.int8 else getattr(net, method)
         self._activity = Activity(net) if weights.rate else None
         self._forward = torch.compile(forward) if config.plan.compiled else forward

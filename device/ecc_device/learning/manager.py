@@ -307,7 +307,7 @@ class UpdateManager:
     def _checked(self, path: Path, outcome: Outcome, model: EdgeModel) -> EdgeModel:
         """The candidate, if it is the file that was judged, reads the same features and gives the same bits here."""
         candidate = read_edge(path)
-        if candidate.sha256 != outcome.sha256 or candidate.program.features_id != model.program.features_id:
+        if candidate.sha256 != outcome.sha256 or candidate.program.features_ids != model.program.features_ids:
             raise UpdateError("the candidate is not the model that was judged; the update is discarded")
         engine = NumpyEngine(candidate.program)
         rows = candidate.guard.bits[candidate.guard.judge.astype(np.bool_)][: len(outcome.probe)]
