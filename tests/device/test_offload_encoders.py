@@ -30,7 +30,7 @@ from ecc_model.modelfile import read_edge
 from ecc_model.nets.cloud import CodeConfig
 from ecc_model.rates import coded_id, plain_id
 from support.models import CONFIG, DIGITS, TinyModels, write_tiny_models
-from support.workers import PATIENCE_S, Request, World, answer, frames, refusal, row_of, silent, sure
+from support.workers import PATIENCE_S, Request, World, answer, frames, refusal, row_of, silent, slow, sure
 
 LONG, MIDDLE, SHORT = "64-bytes", "32-bytes", "16-bytes"
 NAMES = (LONG, MIDDLE, SHORT)
@@ -116,12 +116,7 @@ def test_unanswered_frames_lead_to_shorter_codes_and_answers_back_again(world: W
 
 def test_slow_answers_lead_to_shorter_codes(world: World) -> None:
     clock = VirtualClock()
-
-    def slow(request: Request) -> list[Reply | bytes]:
-        clock.advance_to(clock.monotonic() + 0.5)
-        return [answer(request.id)]
-
-    world.worker.script = slow
+    world.worker.script = slow(clock, 0.5)
     device = world.device(clock=clock)
     found = [device.runtime.classify(FRAME, deadline_s) for deadline_s in (9.0, 1.1, 0.7, 0.55)]
     assert [result.encoder for result in found] == [LONG, LONG, MIDDLE, SHORT]

@@ -37,6 +37,7 @@ from support.workers import (
     refusal,
     row_of,
     silent,
+    slow,
     sure,
 )
 
@@ -162,12 +163,7 @@ def test_expected_bytes_decide(models: TinyModels) -> None:
 
 def test_there_must_be_time_for_a_second_round_trip(world: World) -> None:
     clock = VirtualClock()
-
-    def slow(request: Request) -> list[Reply | bytes]:
-        clock.advance_to(clock.monotonic() + 0.5)
-        return [answer(request.id)]
-
-    world.worker.script = slow
+    world.worker.script = slow(clock, 0.5)
     device = world.device(clock=clock)
     device.runtime.classify(FRAME, 10.0)
     for deadline_s in (0.9, 1.1):  # an answer takes 0.5 s

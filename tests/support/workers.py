@@ -14,7 +14,7 @@ from ecc_broker import codec, topics
 from ecc_broker.link import Link, Message
 from ecc_broker.memory import MemoryBroker, MemoryLink
 from ecc_broker.messages import REFUSALS, FeaturesRequest, FrameRequest, Labels, Leading, Reply, decode, encode
-from ecc_device.clock import Clock
+from ecc_device.clock import Clock, VirtualClock
 from ecc_device.device import Device, DeviceConfig
 from ecc_device.frame import Frame
 from ecc_device.store import Row
@@ -48,6 +48,16 @@ def refusal(row: int, reason: str, detail: str = "") -> Reply:
 def sure(request: Request) -> list[Reply | bytes]:
     """The script of a good worker."""
     return [answer(request.id)]
+
+
+def slow(clock: VirtualClock, seconds: float) -> Script:
+    """A script for a worker whose answers take so long."""
+
+    def script(request: Request) -> list[Reply | bytes]:
+        clock.advance_to(clock.monotonic() + seconds)
+        return [answer(request.id)]
+
+    return script
 
 
 def silent(_request: Request) -> list[Reply | bytes]:

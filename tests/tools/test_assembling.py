@@ -16,7 +16,7 @@ from ecc_model.nets.neuron import Lif
 from ecc_model.rates import plain_id
 from ecc_tools import leading_fitting
 from ecc_tools.assembling import BottleneckConfig, assemble
-from ecc_tools.bottleneck import features_logits
+from ecc_tools.bottleneck import code_logits
 from ecc_tools.data.parts import DataSet
 from ecc_tools.frame_by_frame import encode
 from ecc_tools.leading_fitting import MOST_LOST, PartBytes, margins, part_bytes
@@ -72,7 +72,7 @@ def test_device_and_worker_files_fit_each_other(made):
     assert edge.program.code_shape == (2, 4, 2, 2)
     assert min(accuracy.values()) > 60  # chance is 33, 25 and 25
     _, choose = data().training()
-    logits = features_logits(edge.program, cloud, choose.frames)
+    logits = code_logits(cloud, encode(edge.program, choose.frames))
     assert 100 * np.mean(logits.argmax(1) == choose.labels) == pytest.approx(accuracy["features"], abs=1e-9)
 
 

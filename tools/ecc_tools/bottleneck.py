@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ecc_model.bits import Spikes
-from ecc_model.frames import Pixels
 from ecc_model.nets import losses
 from ecc_model.nets.cloud import CloudNet
 from ecc_model.nets.vgg import SpikingVgg9, exit_after_each_step, to_unit
 from ecc_model.program import Program
 from ecc_tools.augmentation import Augmentation
 from ecc_tools.data.parts import Part
-from ecc_tools.frame_by_frame import encode, encode_all
+from ecc_tools.frame_by_frame import encode_all
 from ecc_tools.training import Plan, Progress, Terms, Views, make_optimizer, parameters_of, run_through, seeded, train
 
 KL_WEIGHT = 0.5  # l1 of eq. 8, the authors' own
@@ -81,12 +80,9 @@ def train_bottleneck(
 
     def to_codes(frames: Tensor) -> tuple[list[Tensor], Tensor | None]:
         """What travels from each encoder, and where the edge is trained on its answers after each step."""
-        if edge is None:
-            with torch.no_grad():
-                split = net.split(frames)
-            return [encoder(split) for encoder in encoders], None
-        split = net.split(frames)
-        return [encoder(split) for encoder in encoders], exit_after_each_step(net.exit, split)
+        with torch.set_grad_enabled(edge is not None):
+            split = net.split(frames)
+        return [encoder(split) for encoder in encoders], None if edge is None else exit_after_each_step(net.exit, split)
 
     forward = torch.compile(to_codes) if plan.compiled else to_codes
 
@@ -191,11 +187,6 @@ def entropy_bits(code: Tensor) -> Tensor:
     """
     p = code.mean(1).clamp(LEAST_RATE, 1.0 - LEAST_RATE)
     return -(p * p.log2() + (1.0 - p) * (1.0 - p).log2()).sum()
-
-
-def features_logits(program: Program, cloud: CloudNet, frames: Pixels) -> NDArray[np.float32]:
-    """The cloud's logits (N, classes) for frames as they arrive: through the first integer encoder."""
-    return code_logits(cloud, encode(program, frames))
 
 
 def code_logits(cloud: CloudNet, codes: Spikes, decoder: int = 0) -> NDArray[np.float32]:

@@ -20,15 +20,17 @@ class AsIntegers(nn.Module):
 
     def __init__(self, net: nn.Module, method: str = "forward") -> None:
         super().__init__()
-        self.net, self._method = net, method
+        self._called = _Called(net, method)
 
     def forward(self, frames: Tensor) -> Any:
         """What the network's method returns."""
-        weights = {name: rounded(weight) for name, weight in self.net.named_parameters() if weight.ndim > 1}
-        return functional_call(_Called(self.net, self._method), {f"net.{k}": v for k, v in weights.items()}, (frames,))
+        weights = {name: rounded(weight) for name, weight in self._called.named_parameters() if weight.ndim > 1}
+        return functional_call(self._called, weights, (frames,))
 
 
 class _Called(nn.Module):
+    """A method of a network as a module of its own, which is what `functional_call` calls."""
+
     def __init__(self, net: nn.Module, method: str) -> None:
         super().__init__()
         self.net, self._method = net, method

@@ -91,8 +91,8 @@ def channel(
 
 
 def _measure(edge: Path, cloud: Path, data: str, root: Path | None, most: int) -> dict[str, Any]:
-    from ecc_tools.batched import BatchedProgram, in_chunks
     from ecc_tools.bench.pair import open_pair
+    from ecc_tools.frame_by_frame import encode, integer_logits
     from ecc_tools.stages import stages
 
     model, worker, labelled = open_pair(edge, cloud, data, root)
@@ -101,10 +101,8 @@ def _measure(edge: Path, cloud: Path, data: str, root: Path | None, most: int) -
     rows = []
     with stages("") as stage:
         told = stage("edge")
-        program = BatchedProgram(model.program)
-        outputs = [program.run(chunk) for chunk in in_chunks(shown)]
-        codes = np.concatenate([one.code for one in outputs])
-        own = [model.labels[int(row.argmax())] for one in outputs for row in one.logits]
+        codes = encode(model.program, shown)
+        own = [model.labels[int(row.argmax())] for row in integer_logits(model.program, shown)]
         sent = {form: [write(code) for code in codes] for form, write in forms(table).items()}
         told(1.0)
         told, settings = stage("channels"), [(c, f, s) for c in CHANNELS for f in sent for s in SHARES]

@@ -10,7 +10,7 @@ import io
 import itertools
 import platform
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,8 @@ from bitarray.util import sc_decode, sc_encode
 from numpy.typing import NDArray
 
 from ecc_broker import codec
-from ecc_device.engines import NumpyEngine
+from ecc_device.engines import make_engine
+from ecc_device.learning.lesson import unpack_rows
 from ecc_model import bits, console, rates
 from ecc_model.bits import Spikes
 from ecc_model.errors import SourceError
@@ -33,6 +34,7 @@ from ecc_model.modelfile import EdgeModel, read_edge
 from ecc_model.native import library
 from ecc_model.optional import require
 from ecc_model.rates import RateTable
+from ecc_tools.frame_by_frame import encode
 
 PEER = "zstd 3"  # what times are compared with
 ZSTD_LEVELS = (1, 3, 19)
@@ -101,9 +103,8 @@ def image_coders(channels: int) -> dict[str, Coder]:
 def image_bytes(frame: Pixels, kind: str, **options: Any) -> bytes:
     """A still frame (H, W, C) as an image of one of Pillow's formats."""
     stream = io.BytesIO()
-    require("PIL.Image", "coding images").fromarray(frame[:, :, 0] if frame.shape[2] == 1 else frame).save(
-        stream, kind, **options
-    )
+    image = require("PIL.Image", "coding images").fromarray(frame[:, :, 0] if frame.shape[2] == 1 else frame)
+    image.save(stream, kind, **options)
     return stream.getvalue()
 
 
@@ -186,13 +187,10 @@ def one_kilobyte(rate: float) -> dict[str, Any]:
 
 
 def _codes(model: EdgeModel, frames: Pixels | None) -> Spikes:
-    engine, split_shape = NumpyEngine(model.program), model.program.split_shape
-    splits: Iterable[Spikes]
-    if frames is None:
-        splits = (bits.unpack(row.tobytes(), split_shape) for row in model.guard.bits[:MOST])
-    else:
-        splits = map(engine.head, frames[:MOST])
-    return np.stack([engine.encode(split) for split in splits])
+    if frames is not None:
+        return encode(model.program, frames[:MOST])
+    engine = make_engine(None, model.program)
+    return np.stack([engine.encode(split) for split in unpack_rows(model.guard.bits[:MOST], model.program)])
 
 
 def wire(
