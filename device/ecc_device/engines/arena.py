@@ -17,7 +17,7 @@ from ecc_model.layers import AveragePool, Conv, Currents, Layer, MaxPool, Readou
 from ecc_model.native import library
 
 ISA = "ECC_NATIVE_ISA"  # environment: run another build of the kernel than the processor's best
-ISAS = {"baseline": 1, "avx2": 2, "avx512": 3}
+ISAS = {"baseline": 1, "avx2": 2, "avxvnni": 3, "avx512": 4, "avx512vnni": 5}
 
 # native/events.h says what these are
 _CONV, _RESIDUAL, _MAX_POOL, _AVERAGE_POOL, _READOUT = range(1, 6)

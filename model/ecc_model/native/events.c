@@ -11,8 +11,14 @@
 const struct ecc_kernel *ecc_kernel_of(uint32_t isa)
 {
 #if defined(__x86_64__)
+    if (isa == ECC_AVX512VNNI)
+        return &ecc_kernel_avx512vnni;
     if (isa == ECC_AVX512)
         return &ecc_kernel_avx512;
+#if ECC_HAS_AVXVNNI
+    if (isa == ECC_AVXVNNI)
+        return &ecc_kernel_avxvnni;
+#endif
     if (isa == ECC_AVX2)
         return &ecc_kernel_avx2;
 #endif
@@ -20,20 +26,35 @@ const struct ecc_kernel *ecc_kernel_of(uint32_t isa)
     return &ecc_kernel_baseline;
 }
 
-int ecc_events_isa(int wanted, int *found)
+static int has(int isa)
 {
-    int best = ECC_BASELINE;
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt"))
-        best = ECC_AVX2;
-    if (best == ECC_AVX2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
-        && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-        best = ECC_AVX512;
+    int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt");
+    int avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
+        && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    if (isa == ECC_AVX2)
+        return avx2;
+#if ECC_HAS_AVXVNNI
+    if (isa == ECC_AVXVNNI)
+        return avx2 && __builtin_cpu_supports("avxvnni");
 #endif
-    if (wanted < 0 || wanted > best)
+    if (isa == ECC_AVX512)
+        return avx512;
+    if (isa == ECC_AVX512VNNI)
+        return avx512 && __builtin_cpu_supports("avx512vnni");
+#endif
+    return isa == ECC_BASELINE;
+}
+
+int ecc_events_isa(int wanted, int *found)
+{
+    int isa = wanted ? wanted : ECC_AVX512VNNI;
+    for (; !wanted && !has(isa); isa--)
+        ;
+    if (!has(isa))
         return ECC_ARGUMENT;
-    *found = wanted ? wanted : best;
+    *found = isa;
     return ECC_OK;
 }
 
@@ -180,12 +201,11 @@ static int run(void *arena, size_t bytes, const uint8_t *input, size_t input_byt
     const struct ecc_kernel *kernel = ecc_kernel_of(plan->isa);
     for (uint32_t i = 0; i < plan->nodes; i++) {
         const struct ecc_node *node = plan->node + i;
-        int pixels = node->main.from.pixels != 0;
         uint64_t begin = spent ? nanoseconds() : 0;
         if (node->op == ECC_MAX_POOL)
-            (pixels ? pool_pixels : pool_spikes)(&call, node);
+            (node->main.from.pixels ? pool_pixels : pool_spikes)(&call, node);
         else if (node->op != ECC_AVERAGE_POOL)
-            (pixels ? kernel->pixels : kernel->layer)(&call, node);
+            kernel->layer(&call, node);
         if (spent)
             spent[i] = nanoseconds() - begin;
     }

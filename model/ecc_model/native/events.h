@@ -24,7 +24,8 @@
 #define ECC_SLACK 64            /* numbers that may be read or written behind the end of a list */
 #define ECC_STREAMS(steps) (((steps) * 3 + 1) / 2) /* lists of events at once: three for two steps */
 
-enum { ECC_BASELINE = 1, ECC_AVX2 = 2, ECC_AVX512 = 3 }; /* instruction sets; 0: the best that the processor has */
+/* Instruction sets, the better the higher; 0: the best that the processor has. VNNI: products of bytes. */
+enum { ECC_BASELINE = 1, ECC_AVX2, ECC_AVXVNNI, ECC_AVX512, ECC_AVX512VNNI };
 
 enum { ECC_CONV = 1, ECC_RESIDUAL, ECC_MAX_POOL, ECC_AVERAGE_POOL, ECC_READOUT };
 

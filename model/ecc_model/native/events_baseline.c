@@ -7,6 +7,8 @@
 
 #include "events_bytes.h"
 
+#define CELLS 2
+
 #if defined(__SSE2__)
 
 #include <emmintrin.h>
@@ -37,10 +39,9 @@ inline_ void spike(unsigned char *to, wide_v *u, const wide_v *limit)
     u[1] = (wide_v)_mm_and_si128((__m128i)u[1], high);
 }
 
-inline_ wide_v multiply_pairs(const int16_t *weights, int32_t pair)
+inline_ uwide_v dot(uwide_v sums, const void *weights, int32_t cells)
 {
-    __m128i w = _mm_loadu_si128((const __m128i *)(const void *)weights);
-    return (wide_v)_mm_madd_epi16(w, _mm_set1_epi32(pair));
+    return sums + (uwide_v)_mm_madd_epi16(_mm_loadu_si128((const __m128i *)weights), _mm_set1_epi32(cells));
 }
 
 #elif defined(__aarch64__)
@@ -72,10 +73,10 @@ inline_ void spike(unsigned char *to, wide_v *u, const wide_v *limit)
     u[1] = (wide_v)vbicq_s32((int32x4_t)u[1], vreinterpretq_s32_u32(high));
 }
 
-inline_ wide_v multiply_pairs(const int16_t *weights, int32_t pair)
+inline_ uwide_v dot(uwide_v sums, const void *weights, int32_t cells)
 {
-    int16x8_t w = vld1q_s16(weights), p = vreinterpretq_s16_s32(vdupq_n_s32(pair));
-    return (wide_v)vpaddq_s32(vmull_s16(vget_low_s16(w), vget_low_s16(p)), vmull_high_s16(w, p));
+    int16x8_t w = vld1q_s16(weights), p = vreinterpretq_s16_s32(vdupq_n_s32(cells));
+    return sums + (uwide_v)vpaddq_s32(vmull_s16(vget_low_s16(w), vget_low_s16(p)), vmull_high_s16(w, p));
 }
 
 #else
@@ -109,12 +110,11 @@ inline_ void spike(unsigned char *to, wide_v *u, const wide_v *limit)
     *to = (unsigned char)spikes;
 }
 
-inline_ wide_v multiply_pairs(const int16_t *weights, int32_t pair)
+inline_ uwide_v dot(uwide_v sums, const void *weights, int32_t cells)
 {
-    int32_t first = (int16_t)pair, second = pair >> 16;
-    wide_v sums;
+    const int16_t *w = weights;
     for (int k = 0; k < 4; k++)
-        sums[k] = weights[2 * k] * first + weights[2 * k + 1] * second;
+        sums[k] += (uint32_t)(w[2 * k] * (int16_t)cells + w[2 * k + 1] * (cells >> 16));
     return sums;
 }
 
@@ -122,4 +122,4 @@ inline_ wide_v multiply_pairs(const int16_t *weights, int32_t pair)
 
 #include "events_kernel.h"
 
-const struct ecc_kernel ecc_kernel_baseline = {LANES, layer, pixels, silence, add};
+const struct ecc_kernel ecc_kernel_baseline = {LANES, CELLS, layer, silence, add};

@@ -5,7 +5,7 @@
  *   read_half        LANES weights as 16-bit numbers
  *   widen_low, _high half a vector of 16-bit sums in 32 bits
  *   spike            compares FIRE neurons with their thresholds: bits to memory, those that spiked to zero
- *   multiply_pairs   VECTOR / 4 sums of two 16-bit products
+ *   dot              adds VECTOR / 4 sums of CELLS products, see events_dense.h
  */
 #include "events_lists.h"
 #include "events_sums.h"
@@ -77,11 +77,17 @@ inline_ void copy_silence(const struct ecc_call *call, const struct ecc_node *no
 
 /* ---- layers ---- */
 
+#include "events_dense.h"
+
 static void convolution(const struct ecc_call *call, const struct ecc_node *node)
 {
     steps_of_sums x;
     struct lists l;
-    open_lists(&l, call, &node->main, node->row, 0);
+    double events = open_lists(&l, call, &node->main, node->row, 0);
+    if (node->dense.weight && is_dense(node, events)) {
+        multiply_and_fire(call, node);
+        return;
+    }
     int sparse = call->count == call->plan->steps && !l.inverted;
     uint64_t position = 0;
     for (uint32_t oy = 0; oy < node->to.height; oy++) {
@@ -176,86 +182,12 @@ static void residual(const struct ecc_call *call, const struct ecc_node *node)
 
 static void layer(const struct ecc_call *call, const struct ecc_node *node)
 {
-    if (node->op == ECC_READOUT)
+    if (node->main.from.pixels)
+        multiply_and_fire(call, node);
+    else if (node->op == ECC_READOUT)
         readout(call, node);
     else if (node->op == ECC_RESIDUAL)
         residual(call, node);
     else
         convolution(call, node);
-}
-
-/* ---- the frame ---- */
-
-/* A frame with its border of zeros, in 16 bits. */
-inline_ void pad_frame(const struct ecc_synapses *s, const uint8_t *frame, int16_t *to)
-{
-    size_t p = s->padding, channels = s->from.channels, across = s->from.width * channels;
-    size_t width = across + 2 * p * channels;
-    memset(to, 0, (s->from.height + 2 * p) * width * sizeof *to);
-    for (size_t y = 0; y < s->from.height; y++)
-        for (size_t x = 0; x < across; x++)
-            to[(y + p) * width + p * channels + x] = frame[y * across + x];
-}
-
-/* x[0 .. N LANES - 1] = bias + weights . patch, in sums of two products. */
-#define DEFINE_MULTIPLY(N)                                                                             \
-    inline_ void multiply_##N(const int16_t *weights, uint32_t row, const int16_t *patch, size_t pairs, \
-                              const int32_t *bias, int32_t *x)                                         \
-    {                                                                                                  \
-        uwide_v sums[2 * N];                                                                           \
-        UNROLLED(2 * N) sums[k] = ((const uwide_v *)bias)[k];                                          \
-        for (size_t i = 0; i < pairs; i++) {                                                           \
-            int32_t pair;                                                                              \
-            memcpy(&pair, patch + 2 * i, 4);                                                           \
-            const int16_t *from = weights + 2 * i * row;                                               \
-            UNROLLED(2 * N) sums[k] += (uwide_v)multiply_pairs(from + k * LANES, pair);                \
-        }                                                                                              \
-        UNROLLED(2 * N) ((uwide_v *)x)[k] = sums[k];                                                   \
-    }
-DEFINE_MULTIPLY(1)
-DEFINE_MULTIPLY(2)
-
-inline_ void multiply(const int16_t *weights, uint32_t row, uint32_t n, const int16_t *patch, size_t pairs,
-                      const int32_t *bias, int32_t *x)
-{
-    uint32_t c = 0;
-    for (; c + 2 * LANES <= n; c += 2 * LANES)
-        multiply_2(weights + 2 * c, row, patch, pairs, bias + c, x + c);
-    for (; c < n; c += LANES)
-        multiply_1(weights + 2 * c, row, patch, pairs, bias + c, x + c);
-}
-
-static void pixels(const struct ecc_call *call, const struct ecc_node *node)
-{
-    steps_of_sums x;
-    const struct ecc_synapses *s = &node->main;
-    size_t channels = s->from.channels, run = s->kernel_width * channels, pairs = (run * s->kernel_height + 1) / 2;
-    size_t width = (s->from.width + 2 * (size_t)s->padding) * channels, size = (s->from.height + 2 * (size_t)s->padding) * width;
-    uint32_t frames = call->still ? 1 : call->count;
-    int kept = call->still && call->count < call->plan->steps; /* the sums of a still frame serve the next call too */
-    int known = kept && call->start > 0;
-    const int16_t *weights = (const int16_t *)(const void *)(call->arena + s->weight);
-    const int32_t *bias = ecc_numbers(call, node->bias);
-    int16_t *padded = (int16_t *)(void *)(call->arena + node->padded);
-    int16_t *patches = (int16_t *)(void *)(call->arena + node->patch);
-    for (uint32_t t = 0; t < frames && !known; t++)
-        pad_frame(s, ecc_frame(call, node) + t * s->from.step_bytes, padded + t * size);
-    uint64_t position = 0;
-    for (uint32_t oy = 0; oy < node->to.height; oy++)
-        for (uint32_t ox = 0; ox < node->to.width; ox++, position++) {
-            int32_t *still = ecc_numbers(call, node->still) + position * node->row;
-            for (uint32_t t = 0; t < frames && !known; t++) {
-                const int16_t *from = padded + t * size + oy * s->stride * width + ox * s->stride * channels;
-                int16_t *to = patches + t * node->patch_size;
-                for (size_t y = 0; y < s->kernel_height; y++, from += width, to += run)
-                    for (size_t k = 0; k < run; k += 16) /* what is too much, the next row overwrites */
-                        *(patch_v *)(to + k) = *(const patch_v *)(from + k);
-            }
-            FOR_BLOCKS(node->row) {
-                for (uint32_t t = 0; t < frames && !known; t++)
-                    multiply(weights + 2 * at, node->row, n, patches + t * node->patch_size, pairs, bias + at,
-                             kept ? still + at : x[t]);
-                fire(call, node, position, at, n, kept ? still + at : x[0], call->still ? 0 : 4 * UNIT);
-            }
-        }
 }

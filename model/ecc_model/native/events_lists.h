@@ -29,8 +29,9 @@ inline_ uint64_t word_at(const unsigned char *bits)
     return word;
 }
 
-/* Looks at some positions: do more than half of the inputs fire, and would pairs of steps gain by shared events? */
-inline_ int take_census(const struct ecc_call *call, struct lists *l)
+/* Looks at some positions: do more than half of the inputs fire, and would pairs of steps gain by shared events?
+ * Returns the mean number of inputs of a window that fire. */
+inline_ double take_census(const struct ecc_call *call, struct lists *l, int *shared)
 {
     const struct ecc_map *map = &l->s->from;
     uint64_t positions = (uint64_t)map->height * map->width * map->pool * map->pool, step = positions / SAMPLES + 1;
@@ -45,23 +46,24 @@ inline_ int take_census(const struct ecc_call *call, struct lists *l)
             }
         }
     uint64_t pairs = seen * (call->count / 2), all = seen * call->count * map->channels;
+    double window = (double)l->s->kernel_height * l->s->kernel_width * map->pool * map->pool;
     l->inverted = ones * 2 > all ? ~(uint64_t)0 : 0;
-    if (pairs == 0)
-        return 0;
     if (l->inverted) /* what neither step fires */
         both += 2 * pairs * map->channels > ones ? pairs * map->channels - ones : 0;
-    uint64_t window = (uint64_t)l->s->kernel_height * l->s->kernel_width * map->pool * map->pool;
-    return (double)both / (double)pairs * (double)window * l->row / UNIT > SHARE_ABOVE;
+    *shared = pairs > 0 && (double)both / (double)pairs * window * l->row / UNIT > SHARE_ABOVE;
+    return (double)ones / (double)(seen * call->count) * window;
 }
 
-inline_ void open_lists(struct lists *l, const struct ecc_call *call, const struct ecc_synapses *s, uint32_t row,
-                        int which)
+/* Returns the mean number of inputs of a window that fire, by a sample. */
+inline_ double open_lists(struct lists *l, const struct ecc_call *call, const struct ecc_synapses *s, uint32_t row,
+                          int which)
 {
+    int shared;
     uint64_t rows = (uint64_t)ECC_STREAMS(call->plan->steps) * s->kernel_height;
     l->s = s;
     l->row = row;
     l->expanded = l->streams = l->summed[1] = 0;
-    int shared = take_census(call, l);
+    double events = take_census(call, l, &shared);
     for (uint32_t t = 0; t < call->count; t++) {
         l->stream[l->streams++] = (struct stream){t, t, 0};
         if (!shared || t + 1 == call->count)
@@ -75,6 +77,7 @@ inline_ void open_lists(struct lists *l, const struct ecc_call *call, const stru
     l->starts = l->list + rows * l->places;
     l->strip = (uint32_t *)(void *)(call->arena + call->plan->strips[which]);
     l->strip_starts = l->strip + rows * l->places;
+    return events;
 }
 
 inline_ int is_silent(const unsigned char *bits, uint64_t bytes)

@@ -79,9 +79,7 @@ static int plan_synapses(const struct ecc_program *program, struct ecc_plan *pla
     /* events are 32-bit places of rows in a strip of the map */
     if (((uint64_t)s->from.width + s->kernel_width) * s->kernel_height * s->from.channels * node->row > INT32_MAX)
         return ECC_ROOM;
-    if (s->from.pixels) {
-        s->weight = place(plan, (inputs + 1) / 2 * node->row * 4);
-    } else {
+    if (!s->from.pixels) {
         s->weight = place(plan, inputs * node->row);
         s->taps = place(plan, taps * node->row * 4);
         s->full = place(plan, (uint64_t)node->row * 4);
@@ -111,6 +109,30 @@ static int plan_shortcut(const struct ecc_program *program, struct ecc_plan *pla
     node->shortcut_gain = place(plan, (uint64_t)node->row * 4);
     node->zeros = place(plan, (uint64_t)node->row * 4);
     return other[0] == size[0] && other[1] == size[1] ? ECC_OK : ECC_ARGUMENT;
+}
+
+static uint64_t dense_bytes(const struct ecc_plan *plan, const struct ecc_dense *d, uint32_t cells)
+{
+    return (plan->steps * d->step + ECC_SLACK) * 4 / cells;
+}
+
+/* Room to multiply all inputs: of the frame always, of spikes where the processor may be faster that way. */
+static void plan_dense(struct ecc_plan *plan, struct ecc_node *node)
+{
+    const struct ecc_synapses *s = &node->main;
+    struct ecc_dense *d = &node->dense;
+    uint32_t cells = ecc_kernel_of(plan->isa)->cells;
+    uint64_t height = s->from.height + 2 * (uint64_t)s->padding, width = s->from.width + 2 * (uint64_t)s->padding;
+    if (!s->from.pixels && (cells < 4 || node->op != ECC_CONV || s->from.pool > 1 || node->to.width < DENSE_WIDTH))
+        return;
+    d->position = s->from.pixels ? s->from.channels : (s->from.channels + 7) / 8 * 8;
+    d->groups = (s->kernel_width * d->position + cells - 1) / cells;
+    d->line = width * d->position;
+    d->step = height * d->line;
+    d->weight = place(plan, (uint64_t)s->kernel_height * d->groups * node->row * 4);
+    d->cells = place(plan, dense_bytes(plan, d, cells));
+    if (s->from.pixels)
+        d->still = place(plan, (uint64_t)node->to.height * node->to.width * node->row * 4);
 }
 
 static int plan_neurons(const struct ecc_program *program, struct ecc_plan *plan, struct ecc_node *node,
@@ -145,13 +167,7 @@ static int plan_neurons(const struct ecc_program *program, struct ecc_plan *plan
     node->to = spike_map(plan, node->outputs, size[0], size[1]);
     node->silent = place(plan, plan->steps * node->to.position_bytes);
     node->membrane = place(plan, positions * node->row * 4);
-    if (s->from.pixels) {
-        uint64_t height = s->from.height + 2 * (uint64_t)s->padding, width = s->from.width + 2 * (uint64_t)s->padding;
-        node->patch_size = (uint64_t)s->kernel_height * s->kernel_width * s->from.channels + ECC_SLACK;
-        node->padded = place(plan, (plan->steps * height * width * s->from.channels + ECC_SLACK) * 2);
-        node->patch = place(plan, plan->steps * node->patch_size * 2);
-        node->still = place(plan, positions * node->row * 4);
-    }
+    plan_dense(plan, node);
     return ECC_OK;
 }
 
@@ -277,20 +293,28 @@ static void load_rows(struct ecc_call *call, const struct ecc_node *node, const 
     }
 }
 
-/* Pairs of 16-bit weights side by side for each channel, for pairs of inputs in the order of a frame's bytes. */
-static void load_pairs(struct ecc_call *call, const struct ecc_node *node, const uint8_t *weight)
+/* Weights in the order of a window's cells, four bytes of them for each output. */
+static void load_dense(struct ecc_call *call, const struct ecc_node *node, const uint8_t *weight)
 {
     const struct ecc_synapses *s = &node->main;
+    const struct ecc_dense *d = &node->dense;
     size_t height = s->kernel_height, width = s->kernel_width, channels = s->from.channels;
-    size_t inputs = height * width * channels;
-    int16_t *to = (int16_t *)(void *)(call->arena + s->weight);
-    for (size_t first = 0; first < inputs; first += 2)
-        for (uint32_t o = 0; o < node->row; o++)
-            for (size_t i = first; i < first + 2; i++) {
-                size_t c = i % channels, x = i / channels % width, y = i / channels / width;
-                int real = o < node->outputs && i < inputs;
-                *to++ = real ? (int8_t)weight[o * inputs + (c * height + y) * width + x] : (int16_t)0;
-            }
+    uint32_t cells = ecc_kernel_of(call->plan->isa)->cells;
+    int8_t *bytes = (int8_t *)call->arena + d->weight;
+    int16_t *pairs = (int16_t *)(void *)bytes;
+    memset(call->arena + d->cells, 0, dense_bytes(call->plan, d, cells));
+    for (size_t y = 0; y < height; y++)
+        for (size_t first = 0; first < (size_t)d->groups * cells; first += cells)
+            for (uint32_t o = 0; o < node->row; o++)
+                for (size_t i = first; i < first + cells; i++) {
+                    size_t x = i / d->position, c = i % d->position;
+                    int real = o < node->outputs && x < width && c < channels;
+                    int8_t w = real ? (int8_t)weight[((o * channels + c) * height + y) * width + x] : 0;
+                    if (cells == 4)
+                        *bytes++ = w;
+                    else
+                        *pairs++ = w;
+                }
 }
 
 static void load_vector(struct ecc_call *call, const struct ecc_node *node, uint64_t at, const uint8_t *from,
@@ -319,9 +343,9 @@ int ecc_events_load(const struct ecc_program *program, void *arena, size_t bytes
         const struct ecc_node *node = plan->node + i;
         if (node->op == ECC_MAX_POOL || node->op == ECC_AVERAGE_POOL)
             continue;
-        if (node->main.from.pixels)
-            load_pairs(&call, node, program->blob + layer->weight);
-        else
+        if (node->dense.weight)
+            load_dense(&call, node, program->blob + layer->weight);
+        if (!node->main.from.pixels)
             load_rows(&call, node, &node->main, program->blob + layer->weight);
         load_vector(&call, node, node->bias, program->blob + layer->bias, 0);
         if (node->op == ECC_READOUT)

@@ -19,6 +19,18 @@ struct ecc_synapses { /* kernel_height 0: none */
     uint64_t full; /* int32 (row): what a window in which all inputs fire would sum up to */
 };
 
+#define DENSE_WIDTH 8 /* least outputs in a line of a map for which multiplying is made ready */
+
+/* For windows all of whose inputs are multiplied: see events_dense.h. Sizes count cells. */
+struct ecc_dense {
+    uint64_t weight;         /* of each line of a window's cells, four bytes at a time: the row's weights; 0: none */
+    uint64_t cells;          /* inputs of all steps with their borders */
+    uint64_t line, step;
+    uint64_t still;          /* int32 (height, width, row): sums of a still frame */
+    uint32_t position;       /* cells of a position of the map */
+    uint32_t groups;         /* of four bytes, in a line of a window */
+};
+
 struct ecc_node {
     uint32_t op, outputs, row; /* row: output channels, padded to whole vectors; bytes of a row of weights */
     int32_t input, leak, shift;
@@ -27,8 +39,7 @@ struct ecc_node {
     uint64_t bias, theta, gain, shortcut_gain, zeros; /* int32 (row) */
     uint64_t membrane;                         /* int32 (height, width, row) */
     uint64_t silent;                           /* spikes of all steps of a neuron that sees none */
-    /* of a layer on the frame: 16-bit frames with their borders, windows, and the sums of a still frame */
-    uint64_t padded, patch, patch_size, still;
+    struct ecc_dense dense;
 };
 
 struct ecc_bytes { /* of every byte: the numbers of its bits, and how many there are */
@@ -70,14 +81,18 @@ struct ecc_call {
 
 struct ecc_kernel {
     uint32_t lanes; /* sums of 16 bits in a vector */
-    void (*layer)(const struct ecc_call *, const struct ecc_node *);   /* neurons or readout over spikes */
-    void (*pixels)(const struct ecc_call *, const struct ecc_node *);  /* neurons over the frame */
+    uint32_t cells; /* inputs that are multiplied at a time, each with its own weight: two or four */
+    void (*layer)(const struct ecc_call *, const struct ecc_node *);   /* neurons or readout */
     void (*silence)(const struct ecc_call *, const struct ecc_node *); /* fills node->silent */
     void (*add)(const int8_t *weights, uint32_t row, const uint32_t *events, size_t count, int32_t *sums);
 };
 
 #if defined(__x86_64__)
-extern const struct ecc_kernel ecc_kernel_avx512, ecc_kernel_avx2;
+extern const struct ecc_kernel ecc_kernel_avx512vnni, ecc_kernel_avx512, ecc_kernel_avx2;
+#if (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#define ECC_HAS_AVXVNNI 1
+extern const struct ecc_kernel ecc_kernel_avxvnni;
+#endif
 #endif
 extern const struct ecc_kernel ecc_kernel_baseline;
 

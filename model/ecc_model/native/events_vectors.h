@@ -17,4 +17,3 @@ typedef int16_t row_v __attribute__((vector_size(VECTOR), aligned(1), may_alias)
 typedef int32_t wide_v __attribute__((vector_size(VECTOR), aligned(4), may_alias));
 typedef uint32_t uwide_v __attribute__((vector_size(VECTOR), aligned(4), may_alias));
 typedef uint32_t list_v __attribute__((vector_size(64), aligned(4), may_alias));
-typedef int16_t patch_v __attribute__((vector_size(32), aligned(2), may_alias));
