@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from ecc_tools.demo import DemoRefused, _decision, _loss_check, clear
+from ecc_tools.compiling import Agreement
+from ecc_tools.demo import DemoRefused, _decision, _integers_check, _loss_check, clear
 
 
 def test_what_another_demo_left_goes(tmp_path):
@@ -89,3 +90,17 @@ def test_a_loss_is_too_much_where_the_frames_are_enough_to_tell():
     assert not _loss_check(3.5, 6000)[2]
     assert not _loss_check(6.0, 600)[2]
     assert _loss_check(-1.0, 600)[1:] == ("-1.0 points (90 % sure: above -1.0)", True)
+
+
+def test_integers_may_lose_what_these_frames_cannot_tell():
+    some = Agreement(1200, 0.92, 0.852, 0.846)
+    promise, measured, kept = _integers_check(some, 0.9)
+    assert promise == "integers lose <= 0.3 points of floats, as far as 1200 frames tell, and answer >= 90% alike"
+    assert measured == f"{some} (90 % sure: above -0.4 points)"
+    assert kept
+    assert not _integers_check(Agreement(120_000, 0.92, 0.852, 0.846), 0.9)[2]
+    assert not _integers_check(Agreement(1200, 0.88, 0.852, 0.852), 0.9)[2]
+    assert _integers_check(Agreement(1200, 0.88, 0.852, 0.9), 0.0)[::2] == (
+        "integers lose <= 0.3 points of floats, as far as 1200 frames tell",
+        True,
+    )

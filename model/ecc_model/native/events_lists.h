@@ -1,6 +1,6 @@
 /* Which inputs of a window fire: lists of events, made row by row from the spikes of a map. */
 
-#define SHARE_ABOVE 16.0 /* vector additions saved, from which on a third list for two steps pays */
+#define SHARE_ABOVE 80.0 /* vector additions saved, from which on a third list for two steps pays */
 #define SAMPLES 32       /* positions that are looked at to tell how a map fires */
 
 /* The events of step `a` that are in step `b` too, or (`flip`: all ones) are not; a = b: all of them. */
