@@ -33,6 +33,7 @@ from ecc_model.frames import Pixels
 from ecc_model.modelfile import EdgeModel, read_edge
 from ecc_model.native import library
 from ecc_model.optional import require
+from ecc_model.progress import progress_bar
 from ecc_model.rates import RateTable
 from ecc_tools.frame_by_frame import encode
 
@@ -44,7 +45,7 @@ IMAGES: dict[str, tuple[str, dict[str, Any]]] = {  # name -> Pillow's format and
     "WebP 75": ("WEBP", {"quality": 75, "method": 6}),
     "JPEG 75": ("JPEG", {"quality": 75, "optimize": True}),
 }
-MOST = 2000  # messages
+MOST = 10_000  # messages
 MOST_IMAGES = 200  # lossless WebP takes its time
 FEWEST = 20
 KILOBYTE = (2, 64, 8, 8)  # a code of 8192 spikes
@@ -119,14 +120,16 @@ def measure(coders: dict[str, Coder], messages: Sequence[Any], peer: str) -> dic
     """Bytes and times of each coder, and its encoding time as a multiple of the peer's, message by message."""
     times = {name: np.zeros((2, len(messages))) for name in coders}
     sizes = {name: np.zeros(len(messages)) for name in coders}
-    for index, message in itertools.chain(enumerate(messages[:WARM_UP]), enumerate(messages)):
-        for name, coder in coders.items():
-            started = time.perf_counter()
-            data = coder.encode(message)
-            between = time.perf_counter()
-            coder.decode(data)
-            times[name][:, index] = between - started, time.perf_counter() - between
-            sizes[name][index] = len(data)
+    with progress_bar(f"coding, {', '.join(coders)}") as told:
+        for index, message in itertools.chain(enumerate(messages[:WARM_UP]), enumerate(messages)):
+            for name, coder in coders.items():
+                started = time.perf_counter()
+                data = coder.encode(message)
+                between = time.perf_counter()
+                coder.decode(data)
+                times[name][:, index] = between - started, time.perf_counter() - between
+                sizes[name][index] = len(data)
+            told((index + 1) / len(messages))
     return {
         name: {
             "bytes": round(float(sizes[name].mean()), 2),
