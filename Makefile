@@ -38,12 +38,14 @@ test: $(READY) ## All tests but the slow ones
 test-slow: $(READY) ## The tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-test-native: ## Random input to the C library, under sanitizers
+test-native: ## Random input to the C library, under sanitizers; once more with all inputs multiplied
 	rm -rf build/native && mkdir -p build/native
-	cd build/native && $(CC) $(SANITIZED) -c $(abspath $(wildcard $(NATIVE)/*.c))
-	set -e; for driver in $(wildcard tests/native/*.c); do \
-	  $(CC) $(SANITIZED) -I$(NATIVE) build/native/*.o $$driver -o build/native/driver; \
-	  build/native/driver; \
+	set -e; for switches in "" "-DFINDING=1e30 -DDENSE_WIDTH=1"; do \
+	  (cd build/native && $(CC) $(SANITIZED) $$switches -c $(abspath $(wildcard $(NATIVE)/*.c))); \
+	  for driver in $(wildcard tests/native/*.c); do \
+	    $(CC) $(SANITIZED) -I$(NATIVE) build/native/*.o $$driver -o build/native/driver; \
+	    build/native/driver; \
+	  done; \
 	done
 
 check: $(READY) ## Lint, format, types, and the rules of the house

@@ -139,6 +139,17 @@ def test_maps_whose_inputs_are_all_multiplied_give_the_same_bits(width: int, str
             assert_layers([layer], rng.random((3, channels, 5, stride * width)) < rate)
 
 
+@pytest.mark.usefixtures("isa")
+def test_steps_of_a_frame_may_each_take_another_path() -> None:
+    rng = np.random.default_rng(8)
+    layer = Conv(
+        rng.integers(-128, 128, (40, 24, 3, 3)).astype(np.int8), *(rng.integers(1, 900, 40).astype(I32) for _ in "bt")
+    )
+    rates = np.array([0.5, 0.0, 0.02, 1.0, 0.3, 0.0])
+    for _ in range(5):
+        assert_layers([layer], rng.random((6, 24, 9, 13)) < rng.permutation(rates)[:, None, None, None])
+
+
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.usefixtures("isa")
 def test_steps_that_share_their_events_are_summed_alike(rate: float) -> None:

@@ -11,7 +11,7 @@
 #include "events.h"
 
 #define ROUNDS 20000
-#define BITS 0x87057cb907c34732u
+#define BITS 0x87057cb907c34732u /* of so many rounds, on every processor and with every compiler */
 #define MAX_NODES 8
 #define MAX_BLOB (4 << 20)
 #define MAX_ARENA ((size_t)32 << 20)

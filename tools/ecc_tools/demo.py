@@ -361,7 +361,10 @@ def _loss_check(lost: float, frames: int) -> tuple[str, str, bool]:
 
 
 def _integers_check(found: Agreement, least: float) -> tuple[str, str, bool]:
-    """What integers lose, on frames that are enough to tell; only those that both answer otherwise say anything."""
+    """What integers lose; kept unless these frames tell with 90 % that it is too much.
+
+    By chance it is off by what the frames that both answer otherwise allow at most.
+    """
     lost = 100 * found.lost
     unsure = 100 * Z_90 * math.sqrt((1 - found.agreement) / found.frames)
     promise = f"integers lose <= {MAX_INTEGER_LOSS_POINTS} points of floats, as far as {found.frames} frames tell"

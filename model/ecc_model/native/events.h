@@ -1,4 +1,5 @@
-/* The event engine: integer spiking layers at a cost that follows the spikes.
+/* The event engine: integer spiking layers at a cost that follows the spikes, unless they fire so densely that all
+ * inputs are multiplied (events_dense.h).
  *
  * A program is a list of layers. It is laid out in one block of memory, the arena, which the caller gives: measure,
  * load, then run it on as many frames as wanted. model/ecc_model/reference.py says what the layers compute.
@@ -21,7 +22,7 @@
 #define ECC_MAX_SIDE 4096
 #define ECC_MAX_CHANNELS 65535
 #define ECC_LEAK_ONE (1 << 15)  /* leaks are in units of 2^-15 */
-#define ECC_SLACK 64            /* numbers that may be read or written behind the end of a list */
+#define ECC_SLACK 64            /* numbers that may be read or written behind the end of a list or of cells */
 #define ECC_STREAMS(steps) (((steps) * 3 + 1) / 2) /* lists of events at once: three for two steps */
 
 /* Instruction sets, the better the higher; 0: the best that the processor has. VNNI: products of bytes. */

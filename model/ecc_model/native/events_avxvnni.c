@@ -1,4 +1,4 @@
-/* The kernel for AVX2 with products of bytes (AVX-VNNI), which compilers know since GCC 11 and Clang 12. */
+/* The kernel for AVX2 with products of bytes (AVX-VNNI), which GCC 11 and Clang 19 can ask for. */
 #include "events_plan.h"
 
 #if defined(__x86_64__) && ECC_HAS_AVXVNNI

@@ -1,28 +1,29 @@
 /* Windows all of whose inputs are multiplied with their weights: those of the frame, and of maps that fire so densely
  * that this is faster than finding events.
  *
- * Inputs lie in cells, line by line, with their border of zeros. A build takes CELLS of them at a time, four bytes:
- * four bytes where the processor has products of bytes, else two 16-bit numbers. */
+ * Inputs lie in cells, line by line, with their border of zeros. A build takes a group of CELLS at a time, which is
+ * four bytes: four cells of 8 bits where the processor has products of bytes, else two of 16 (for the frame alone). */
 
-#define TILE (VECTOR == 64 ? 8 : 4) /* positions whose sums stay in registers together, LANES channels of each */
+/* Windows whose sums stay in registers together: TILE of them, BLOCK channels of each. */
+#define TILE (VECTOR == 64 ? 8 : VECTOR == 32 ? 4 : 2)
+#define SUMS (VECTOR == 16 ? 4 : 2) /* vectors */
+#define BLOCK (SUMS * VECTOR / 4)
 
 #if CELLS == 4
 typedef uint8_t cell;
 #else
 typedef int16_t cell;
 #endif
-typedef uint8_t bytes8_v __attribute__((vector_size(8), may_alias));
-typedef cell cells8_v __attribute__((vector_size(8 * sizeof(cell)), aligned(1), may_alias));
 
+#if CELLS == 4
 /* Eight bits, the lowest first, in eight cells: 0 or 1. */
 inline_ void spread(uint8_t bits, cell *to)
 {
     uint64_t own = bits * 0x0101010101010101u & 0x8040201008040201u; /* of byte k, bit k */
     uint64_t ones = (own + 0x7f7f7f7f7f7f7f7fu) >> 7 & 0x0101010101010101u;
-    bytes8_v bytes;
-    memcpy(&bytes, &ones, 8);
-    *(cells8_v *)to = __builtin_convertvector(bytes, cells8_v);
+    memcpy(to, &ones, 8);
 }
+#endif
 
 /* The inputs of a step as cells; the border is zero from the start. */
 inline_ void fill_cells(const struct ecc_call *call, const struct ecc_node *node, uint32_t t)
@@ -39,6 +40,7 @@ inline_ void fill_cells(const struct ecc_call *call, const struct ecc_node *node
                 line[x] = frame[x];
         return;
     }
+#if CELLS == 4
     const unsigned char *bits = call->arena + map->bits + t * map->step_bytes;
     for (uint32_t y = 0; y < map->height; y++, line += d->line) {
         cell *to = line;
@@ -46,16 +48,33 @@ inline_ void fill_cells(const struct ecc_call *call, const struct ecc_node *node
             for (uint32_t c = 0; c < d->position; c += 8)
                 spread(bits[c / 8], to + c);
     }
+#endif
 }
 
-/* x[p] = base + the sums of window p, for LANES channels; the next window is `apart` cells further, its sums x_apart. */
+/* One frame for all steps; its sums are kept where the next call can use them, and need no new ones then. */
+inline_ int is_still(const struct ecc_call *call, const struct ecc_node *node)
+{
+    return node->main.from.pixels && call->still;
+}
+
+inline_ int is_kept(const struct ecc_call *call, const struct ecc_node *node)
+{
+    return is_still(call, node) && call->count < call->plan->steps;
+}
+
+inline_ uint32_t steps_to_sum(const struct ecc_call *call, const struct ecc_node *node)
+{
+    return !is_still(call, node) ? call->count : is_kept(call, node) && call->start > 0 ? 0 : 1;
+}
+
+/* x[p] = base + the sums of window p, for BLOCK channels; the next window is `apart` cells on, its sums x_apart. */
 inline_ void multiply(int windows, const struct ecc_node *node, const int8_t *weights, const cell *from, size_t apart,
                       const int32_t *base, int32_t *x, size_t x_apart)
 {
     const struct ecc_dense *d = &node->dense;
-    uwide_v sums[TILE][2];
+    uwide_v sums[TILE][SUMS];
     _Pragma("GCC unroll 8") for (int p = 0; p < windows; p++) {
-        UNROLLED(2) sums[p][k] = ((const uwide_v *)base)[k];
+        UNROLLED(SUMS) sums[p][k] = ((const uwide_v *)base)[k];
     }
     for (uint32_t y = 0; y < node->main.kernel_height; y++, from += d->line) {
         const cell *group = from;
@@ -63,51 +82,65 @@ inline_ void multiply(int windows, const struct ecc_node *node, const int8_t *we
             _Pragma("GCC unroll 8") for (int p = 0; p < windows; p++) {
                 int32_t cells;
                 memcpy(&cells, group + (size_t)p * apart, 4);
-                UNROLLED(2) sums[p][k] = dot(sums[p][k], weights + k * VECTOR, cells);
+                UNROLLED(SUMS) sums[p][k] = dot(sums[p][k], weights + k * VECTOR, cells);
             }
     }
     _Pragma("GCC unroll 8") for (int p = 0; p < windows; p++) {
-        UNROLLED(2)((uwide_v *)(x + (size_t)p * x_apart))[k] = sums[p][k];
+        UNROLLED(SUMS) ((uwide_v *)(x + (size_t)p * x_apart))[k] = sums[p][k];
     }
 }
 
-/* Is it faster to multiply all inputs of a window than to find those that fire, on average `events`? An event costs about
- * as much as a group of cells; to find events takes what FINDING more products do (measured with AVX-512). */
+/* Is it faster to multiply all inputs of a window than to go through lists of `events`? In products of a vector: an
+ * event costs 3/4 of what a group of cells does, and to make lists for a window, where there is anything to list,
+ * FINDING products (measured with AVX-512). */
+#ifndef FINDING
 #define FINDING 130.0
+#endif
 inline_ int is_dense(const struct ecc_node *node, double events)
 {
     double products = 2.0 * node->row / LANES, groups = (double)node->main.kernel_height * node->dense.groups;
-    return (groups - events) * products < FINDING * (events < 1 ? events : 1);
+    return (groups - 0.75 * events) * products < FINDING * (events < 1 ? events : 1);
 }
 
+/* The call's steps of `windows` windows, the first at `position`; the first `fired` of them have fired before. */
+inline_ void windows_of_steps(int windows, const struct ecc_call *call, const struct ecc_node *node, uint64_t position,
+                              const cell *from, uint32_t fired)
+{
+    int32_t x[ECC_MAX_STEPS][TILE * BLOCK] __attribute__((aligned(64)));
+    const struct ecc_dense *d = &node->dense;
+    int still = is_still(call, node), kept = is_kept(call, node);
+    size_t apart = (size_t)node->main.stride * d->position, sums_apart = kept ? node->row : BLOCK;
+    uint32_t steps = steps_to_sum(call, node);
+    for (uint32_t at = 0; at < node->row; at += BLOCK) {
+        int32_t *sums = kept ? ecc_numbers(call, d->still) + position * node->row + at : x[0];
+        const int8_t *weights = (const int8_t *)(call->arena + d->weight) + 4 * (size_t)at;
+        const int32_t *base = ecc_numbers(call, node->bias) + at;
+        for (uint32_t t = 0; t < steps; t++)
+            multiply(windows, node, weights, from + t * d->step, apart, base, sums + t * TILE * BLOCK, sums_apart);
+        for (uint32_t p = fired; p < (uint32_t)windows; p++)
+            fire(call, node, position + p, at, BLOCK, sums + p * sums_apart, still ? 0 : TILE * BLOCK);
+    }
+}
+
+/* The last tile of a line begins with windows that were there before; lines shorter than a tile go window by window. */
 static void multiply_and_fire(const struct ecc_call *call, const struct ecc_node *node)
 {
-    int32_t x[ECC_MAX_STEPS][TILE * LANES] __attribute__((aligned(64)));
     const struct ecc_dense *d = &node->dense;
-    int still = node->main.from.pixels && call->still, kept = still && call->count < call->plan->steps;
-    uint32_t steps = !still ? call->count : kept && call->start > 0 ? 0 : 1; /* sums of a still frame serve all steps */
+    const cell *line = (const cell *)(const void *)(call->arena + d->cells);
     size_t apart = (size_t)node->main.stride * d->position;
-    for (uint32_t t = 0; t < steps; t++)
+    uint32_t width = node->to.width;
+    uint64_t position = 0;
+    for (uint32_t t = 0; t < steps_to_sum(call, node); t++)
         fill_cells(call, node, t);
-    for (uint32_t oy = 0; oy < node->to.height; oy++)
-        for (uint32_t ox = 0, windows; ox < node->to.width; ox += windows) {
-            uint64_t position = (uint64_t)oy * node->to.width + ox;
-            const cell *from = (const cell *)(const void *)(call->arena + d->cells)
-                + (uint64_t)oy * node->main.stride * d->line + ox * apart;
-            windows = node->to.width - ox >= TILE ? TILE : 1;
-            for (uint32_t at = 0; at < node->row; at += LANES) {
-                int32_t *sums = kept ? ecc_numbers(call, d->still) + position * node->row + at : x[0];
-                size_t sums_apart = kept ? node->row : LANES;
-                const int8_t *weights = (const int8_t *)(call->arena + d->weight) + 4 * (size_t)at;
-                const int32_t *base = ecc_numbers(call, node->bias) + at;
-                for (uint32_t t = 0; t < steps; t++) {
-                    if (windows == TILE)
-                        multiply(TILE, node, weights, from + t * d->step, apart, base, sums + t * TILE * LANES, sums_apart);
-                    else
-                        multiply(1, node, weights, from + t * d->step, apart, base, sums + t * TILE * LANES, sums_apart);
-                }
-                for (uint32_t p = 0; p < windows; p++)
-                    fire(call, node, position + p, at, LANES, sums + p * sums_apart, still ? 0 : TILE * LANES);
+    for (uint32_t oy = 0; oy < node->to.height; oy++, position += width, line += node->main.stride * d->line) {
+        if (width < TILE)
+            for (uint32_t x = 0; x < width; x++)
+                windows_of_steps(1, call, node, position + x, line + x * apart, 0);
+        else
+            for (uint32_t x = 0, next; x < width; x = next) {
+                next = x + TILE;
+                uint32_t fired = next > width ? next - width : 0;
+                windows_of_steps(TILE, call, node, position + x - fired, line + (x - fired) * apart, fired);
             }
-        }
+    }
 }

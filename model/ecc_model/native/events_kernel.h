@@ -1,5 +1,5 @@
-/* The kernel, compiled once for each instruction set. The file that includes this one has defined VECTOR and FIRE,
- * included events_vectors.h, and written these functions:
+/* The kernel, compiled once for each instruction set. The file that includes this one has defined VECTOR, FIRE and
+ * CELLS, included events_vectors.h, and has these functions:
  *
  *   expand16         appends the places of sixteen bits to a list of events
  *   read_half        LANES weights as 16-bit numbers

@@ -30,11 +30,12 @@ inline_ uint64_t word_at(const unsigned char *bits)
 }
 
 /* Looks at some positions: do more than half of the inputs fire, and would pairs of steps gain by shared events?
- * Returns the mean number of inputs of a window that fire. */
+ * Returns the mean number of events that the lists hold for a step of a window. */
 inline_ double take_census(const struct ecc_call *call, struct lists *l, int *shared)
 {
     const struct ecc_map *map = &l->s->from;
     uint64_t positions = (uint64_t)map->height * map->width * map->pool * map->pool, step = positions / SAMPLES + 1;
+    step += step % map->width == 0; /* not always the same column */
     uint64_t ones = 0, both = 0, seen = 0;
     for (uint64_t p = 0; p < positions; p += step, seen++)
         for (uint32_t t = 0; t < call->count; t++) {
@@ -51,10 +52,11 @@ inline_ double take_census(const struct ecc_call *call, struct lists *l, int *sh
     if (l->inverted) /* what neither step fires */
         both += 2 * pairs * map->channels > ones ? pairs * map->channels - ones : 0;
     *shared = pairs > 0 && (double)both / (double)pairs * window * l->row / UNIT > SHARE_ABOVE;
-    return (double)ones / (double)(seen * call->count) * window;
+    uint64_t listed = (l->inverted ? all - ones : ones) - (*shared ? both : 0);
+    return (double)listed / (double)(seen * call->count) * window;
 }
 
-/* Returns the mean number of inputs of a window that fire, by a sample. */
+/* Returns the mean number of events that the lists hold for a step of a window, by a sample. */
 inline_ double open_lists(struct lists *l, const struct ecc_call *call, const struct ecc_synapses *s, uint32_t row,
                           int which)
 {

@@ -14,12 +14,14 @@ struct ecc_map { /* of spikes; behind an average pool, of their sums over blocks
 struct ecc_synapses { /* kernel_height 0: none */
     struct ecc_map from;
     uint32_t kernel_height, kernel_width, stride, padding;
-    uint64_t weight;
+    uint64_t weight; /* this and the next two: not for a layer on the frame, which has its weights in ecc_dense */
     uint64_t taps; /* int32 (kernel_width, kernel_height, row): the sum of each tap's rows */
     uint64_t full; /* int32 (row): what a window in which all inputs fire would sum up to */
 };
 
-#define DENSE_WIDTH 8 /* least outputs in a line of a map for which multiplying is made ready */
+#ifndef DENSE_WIDTH
+#define DENSE_WIDTH 8 /* least outputs in a line of a map of spikes for which multiplying is made ready */
+#endif
 
 /* For windows all of whose inputs are multiplied: see events_dense.h. Sizes count cells. */
 struct ecc_dense {
@@ -28,7 +30,7 @@ struct ecc_dense {
     uint64_t line, step;
     uint64_t still;          /* int32 (height, width, row): sums of a still frame */
     uint32_t position;       /* cells of a position of the map */
-    uint32_t groups;         /* of four bytes, in a line of a window */
+    uint32_t groups;         /* of CELLS cells, four bytes, in a line of a window */
 };
 
 struct ecc_node {
@@ -89,7 +91,7 @@ struct ecc_kernel {
 
 #if defined(__x86_64__)
 extern const struct ecc_kernel ecc_kernel_avx512vnni, ecc_kernel_avx512, ecc_kernel_avx2;
-#if (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#if (defined(__clang__) ? __clang_major__ >= 19 : __GNUC__ >= 11)
 #define ECC_HAS_AVXVNNI 1
 extern const struct ecc_kernel ecc_kernel_avxvnni;
 #endif

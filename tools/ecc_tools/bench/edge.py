@@ -170,7 +170,7 @@ def edge(
     data: Annotated[str | None, typer.Option(help="The model's frames: a set, a folder of images or an .npz.")] = None,
     root: Annotated[Path | None, typer.Option(envvar="ECC_DATA", help="Where the sets lie.")] = None,
     against: Annotated[list[str], typer.Option(help="Engines and runtimes to compare with; repeat it.")] = [],  # noqa: B006
-    isa: Annotated[list[str], typer.Option(help="Other builds of the event engine: avx2, baseline.")] = [],  # noqa: B006
+    isa: Annotated[list[str], typer.Option(help="Other builds of the event engine, as avx2.")] = [],  # noqa: B006
     steps: Annotated[list[int], typer.Option(min=1, max=16, help="T of random networks.")] = [4, 2],  # noqa: B006
     width: Annotated[list[float], typer.Option(min=0.05, help="Their widths.")] = [1.0, 0.5],  # noqa: B006
     rate: Annotated[list[float], typer.Option(min=0, max=1, help="How much fires in them.")] = [  # noqa: B006

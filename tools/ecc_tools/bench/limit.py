@@ -3,6 +3,7 @@
 The limit: rows of int8 weights widened and added by the kernel's own loop, over ready lists of random rows, with no
 events to find and no neurons to update. `L1`: out of a table of 16 KiB, the most that there is; `own`: out of a table
 as large as the layer's weights, which lie in L2 or beyond. A layer may pass the latter: its rows do not come at random.
+A layer that fires so densely that the engine multiplies all inputs is bound by neither.
 """
 
 from __future__ import annotations

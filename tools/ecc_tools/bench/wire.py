@@ -129,7 +129,8 @@ def measure(coders: dict[str, Coder], messages: Sequence[Any], peer: str) -> dic
                 coder.decode(data)
                 times[name][:, index] = between - started, time.perf_counter() - between
                 sizes[name][index] = len(data)
-            told((index + 1) / len(messages))
+            if index >= WARM_UP:
+                told((index + 1) / len(messages))
     return {
         name: {
             "bytes": round(float(sizes[name].mean()), 2),
