@@ -131,8 +131,8 @@ def start(
         ca=ca,
         insecure=insecure,
     )
-    frames = open_source(source)
     with stop_on_signals() as stop, Device(config) as running:
+        frames = open_source(source)
         stop.then(running.stop)
         what = tables.source_line(tables.source_facts(frames))
         console.note(f"{device}: {what}, model {running.runtime.model_no}, state in {config.state}")
@@ -159,7 +159,7 @@ def _run_live(source: Source, device: Device, stop: Stop, as_json: bool) -> Tall
 
 @app.command(epilog="Example: ecc-device replay out.mcap --expect golden.mcap")
 def replay(
-    source: Annotated[str, typer.Argument(help=f"A recording, or another source: {ACCEPTED}; none that is live.")],
+    source: Annotated[str, typer.Argument(help=f"A recording, or another source: {ACCEPTED}; no camera.")],
     model: Annotated[
         Path | None, typer.Option(help="The edge model; a recording brings along the one that answered then.")
     ] = None,

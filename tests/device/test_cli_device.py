@@ -268,6 +268,10 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         [*REPLAY[:3], "none.pt"],
         "none.pt: no such model file; check the path, or make one with: ecc-tools demo-train",
     ),
+    "missing model, and no camera": (
+        ["start", "--model", "none.pt"],
+        "none.pt: no such model file; check the path, or make one with: ecc-tools demo-train",
+    ),
     "truncated model": (
         [*REPLAY[:3], "cut.pt"],
         "cut.pt: not a usable model file (File is not a zip file); copy it ag",

@@ -11,11 +11,7 @@
 
 #if CELLS == 4
 typedef uint8_t cell;
-#else
-typedef int16_t cell;
-#endif
 
-#if CELLS == 4
 /* Eight bits, the lowest first, in eight cells: 0 or 1. */
 inline_ void spread(uint8_t bits, cell *to)
 {
@@ -23,6 +19,8 @@ inline_ void spread(uint8_t bits, cell *to)
     uint64_t ones = (own + 0x7f7f7f7f7f7f7f7fu) >> 7 & 0x0101010101010101u;
     memcpy(to, &ones, 8);
 }
+#else
+typedef int16_t cell;
 #endif
 
 /* The inputs of a step as cells; the border is zero from the start. */
