@@ -30,6 +30,7 @@ from ecc_tools.incremental.whole import Shown, run_whole
 from ecc_tools.results import read_table
 from ecc_tools.runs import NetworkConfig
 from ecc_tools.training import Plan
+from support.imports import ROOT
 from support.models import DIGITS, TinyModels, class_rows, write_tiny_models
 from support.patterns import NAMES, pattern_part, patterns
 from support.runs import train_run
@@ -99,6 +100,13 @@ def test_a_protocol_must_begin_with_what_the_model_knows(base: EdgeModel) -> Non
         check_base(base, [DIGITS[:4], DIGITS[4:6]], "B4-Inc2")
     with pytest.raises(IncrementalError, match=r"^B0-Inc6 has no task after the first; choose a split with classes"):
         check_base(base, TASKS[:1], "B0-Inc6")
+
+
+def test_a_protocol_takes_no_head_that_has_seen_later_tasks() -> None:
+    shipped = read_edge(ROOT / "examples" / "models" / "vgg9.pt")
+    tasks = [shipped.labels, ("frog", "horse")]
+    with pytest.raises(IncrementalError, match=r"vgg9\.pt: assembled with --together, its head has seen images of all"):
+        check_base(shipped, tasks, "B6-Inc2")
 
 
 def test_the_truth_is_told_as_by_a_cloud_that_is_sure(base: EdgeModel) -> None:

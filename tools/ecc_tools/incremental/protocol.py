@@ -6,6 +6,7 @@ protocols ask what a learner learns, so its candidate is always taken, and what 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ Tasks = Sequence[Sequence[str]]
 
 
 def check_base(model: EdgeModel, tasks: Tasks, split: str) -> None:
-    """`IncrementalError` unless the model knows just the first task's classes, and there is a second task."""
+    """`IncrementalError` unless the model, its head too, has seen just the first task, and there is a second one."""
     if list(model.labels) != list(tasks[0]):
         raise IncrementalError(
             f"{model.path} knows {len(model.labels)} classes ({', '.join(model.labels[:3])}, ...), {split} begins with "
@@ -31,6 +32,10 @@ def check_base(model: EdgeModel, tasks: Tasks, split: str) -> None:
         )
     if len(tasks) < 2:
         raise IncrementalError(f"{split} has no task after the first; choose a split with classes to learn")
+    if json.loads(model.manifest.provenance.get("bottleneck", "{}")).get("together"):
+        raise IncrementalError(
+            f"{model.path}: assembled with --together, its head has seen images of all classes; give its network's run"
+        )
 
 
 def run_protocol(
