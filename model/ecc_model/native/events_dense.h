@@ -92,7 +92,7 @@ inline_ void multiply(int windows, const struct ecc_node *node, const int8_t *we
  * event costs 3/4 of what a group of cells does, and to make lists for a window, where there is anything to list,
  * FINDING products (measured with AVX-512). */
 #ifndef FINDING
-#define FINDING 130.0
+#define FINDING 138.0
 #endif
 inline_ int is_dense(const struct ecc_node *node, double events)
 {

@@ -25,14 +25,14 @@ static void convolution(const struct ecc_call *call, const struct ecc_node *node
     uint64_t position = 0;
     for (uint32_t oy = 0; oy < node->to.height; oy++) {
         if (!gather_row(call, &l, oy) && sparse) {
-            for (uint32_t ox = 0; ox < node->to.width; ox++, position++)
-                copy_silence(call, node, position);
+            copy_silence(call, node, position, node->to.width);
+            position += node->to.width;
             continue;
         }
         for (uint32_t ox = 0; ox < node->to.width; ox++, position++) {
             struct window w = window_of(&l, ox);
             if (sparse && events_in(&l, w) == 0) {
-                copy_silence(call, node, position);
+                copy_silence(call, node, position, 1);
                 continue;
             }
             const int32_t *base = start_from(call, &l, oy, ox, ecc_numbers(call, node->bias));

@@ -53,12 +53,14 @@ static void silence(const struct ecc_call *call, const struct ecc_node *node)
     fire_leaking(0, call, node, 0, node->row, NULL, out, node->to.position_bytes, ecc_numbers(call, node->bias), 0);
 }
 
-inline_ void copy_silence(const struct ecc_call *call, const struct ecc_node *node, uint64_t position)
+inline_ void copy_silence(const struct ecc_call *call, const struct ecc_node *node, uint64_t position, size_t count)
 {
-    size_t bytes = node->to.position_bytes;
-    const unsigned char *from = call->arena + node->silent;
-    unsigned char *to = call->arena + node->to.bits + position * bytes;
-    for (uint32_t t = 0; t < call->count; t++, from += bytes, to += node->to.step_bytes)
-        for (size_t k = 0; k < bytes; k += 8)
-            memcpy(to + k, from + k, 8);
+    size_t words = node->to.position_bytes / 8;
+    const uint64_t *from = (const uint64_t *)(const void *)(call->arena + node->silent);
+    for (uint32_t t = 0; t < call->count; t++, from += words) {
+        uint64_t *to = (uint64_t *)(void *)(call->arena + node->to.bits + t * node->to.step_bytes) + position * words;
+        for (size_t k = 0; k < words; k++)
+            for (size_t p = 0; p < count; p++)
+                to[p * words + k] = from[k];
+    }
 }
