@@ -43,6 +43,7 @@ from ecc_device.statefolder import default_state
 from ecc_device.store import Store
 from ecc_model import console
 from ecc_model.errors import DeviceError, DeviceNotRunning, EccError
+from ecc_model.modelfile import read_manifest
 from ecc_model.progress import progress_bar
 from ecc_model.signals import Stop, stop_on_signals
 
@@ -131,8 +132,9 @@ def start(
         ca=ca,
         insecure=insecure,
     )
+    read_manifest(model, "edge")  # a mistake in it is told before one in the source, and neither starts a device
+    frames = open_source(source)
     with stop_on_signals() as stop, Device(config) as running:
-        frames = open_source(source)
         stop.then(running.stop)
         what = tables.source_line(tables.source_facts(frames))
         console.note(f"{device}: {what}, model {running.runtime.model_no}, state in {config.state}")

@@ -398,6 +398,16 @@ def test_a_mistake_is_one_line_and_exit_code_1(ended: Ended, arguments: list[str
     ] == []
 
 
+def test_a_source_that_is_not_there_starts_no_device(work: Path, tmp_path: Path) -> None:
+    done = device(
+        work, tmp_path / "s", "start", "--source", "none.npz", "--model", "vgg9.pt", "--record", tmp_path / "r.mcap"
+    )
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("error: none.npz: no such file or folder; a source is ")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("arguments", WRONG_USAGE, ids=" ".join)
 def test_wrong_usage_is_exit_code_2(ended: Ended, arguments: list[str]) -> None:
     done = ended(arguments)

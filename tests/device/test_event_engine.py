@@ -142,9 +142,7 @@ def test_maps_whose_inputs_are_all_multiplied_give_the_same_bits(width: int, str
 @pytest.mark.usefixtures("isa")
 def test_steps_of_a_frame_may_each_take_another_path() -> None:
     rng = np.random.default_rng(8)
-    layer = Conv(
-        rng.integers(-128, 128, (40, 24, 3, 3)).astype(np.int8), *(rng.integers(1, 900, 40).astype(I32) for _ in "bt")
-    )
+    layer = conv(rng, 24, 40)
     rates = np.array([0.5, 0.0, 0.02, 1.0, 0.3, 0.0])
     for _ in range(5):
         assert_layers([layer], rng.random((6, 24, 9, 13)) < rng.permutation(rates)[:, None, None, None])

@@ -9,7 +9,7 @@ import torch
 from ecc_model.nets.spikebottlenet import SpikeBottleNet
 from ecc_model.nets.vgg import to_unit
 from ecc_tools.data.parts import DataSet, Part
-from ecc_tools.fitting import fit
+from ecc_tools.fitting import best_of, fit
 from ecc_tools.networks import Bottleneck, UnfitNetwork
 from ecc_tools.objective import TeacherUnfit
 from ecc_tools.rounding import AsIntegers, rounded
@@ -268,6 +268,23 @@ def test_features_need_networks_with_a_layer_in_common(tmp_path):
         TeacherUnfit, match=r"^features are aligned between a VGG-16 teacher and a VGG-9 student; leave"
     ):
         run(tmp_path / "run", config(loss=LossConfig(features=1.0)), teacher=tmp_path / "resnet")
+
+
+ROWS = [
+    {"accuracy": 84.2, "validation_loss": 0.50},
+    {"accuracy": 79.1, "validation_loss": 0.66},
+    {"accuracy": 83.4, "validation_loss": 0.49},
+    {"accuracy": 84.2, "validation_loss": 0.51},
+]
+
+
+def test_the_most_accurate_epoch_is_kept_of_equals_the_first():
+    assert best_of(ROWS) is ROWS[0]
+
+
+def test_with_a_penalty_the_epoch_of_least_loss_and_penalty_is_kept():
+    rows = [row | {"operations": paid} for row, paid in zip(ROWS, (0.20, 0.11, 0.09, 0.09), strict=True)]
+    assert best_of(rows) is rows[2]
 
 
 def test_a_penalty_on_operations_makes_the_network_sparser(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -39,8 +39,8 @@ def fit(
     device: str = "cpu",
     progress: Progress,
     report: Report,
-) -> dict[str, float]:
-    """Train into `folder` and return the log's line of the best epoch, chosen on the validation part.
+) -> Mapping[str, float]:
+    """Train into `folder` and return the log's line of the best epoch (`best_of`), chosen on the validation part.
 
     A run that was stopped goes on with `resume` and ends as if it had not been. Only `data.training()` is read.
     `start_from`: a run with the same network, whose weights this one begins with (fine-tuning; the second step of a
@@ -85,13 +85,13 @@ def fit(
     modules = nn.ModuleDict({"net": net} | ({} if objective.align is None else {"align": objective.align}))
     optimizer = make_optimizer(modules.parameters(), config.plan)
     average = Average(net, config.ema) if config.ema else None
-    rows, best, start = [], -1.0, 0
+    rows, start = [], 0
     if state is not None:
         modules.load_state_dict(state["modules"])
         optimizer.load_state_dict(state["optimizer"])
         if average is not None:
             average.load(state["average"])
-        start, best = state["epoch"] + 1, state["best"]
+        start = state["epoch"] + 1
         rows = run.rows()[:start]
     began = time.monotonic()
     epochs = train(
@@ -114,13 +114,11 @@ def fit(
             began = time.monotonic()
             rows.append(line)
             run.save_rows(rows)
-            if line["accuracy"] > best:
-                best = line["accuracy"]
+            if best_of(rows) is line:
                 run.save_weights({k: v.detach().cpu().contiguous() for k, v in kept.state_dict().items()})
             run.save_checkpoint(
                 {
                     "epoch": done.epoch,
-                    "best": best,
                     "modules": modules.state_dict(),
                     "optimizer": optimizer.state_dict(),
                     "average": {} if average is None else average.state(),
@@ -130,6 +128,17 @@ def fit(
     except LossNotFinite as exc:
         last = f"the last good checkpoint is that of epoch {len(rows) - 1}" if rows else "no epoch was finished"
         raise LossNotFinite(f"{exc}; {last}, in {folder}") from exc
+    return best_of(rows)
+
+
+def best_of(rows: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
+    """The line of a log whose epoch is kept: the most accurate one, of equals the first.
+
+    Where operations are penalized, accuracy alone would choose an epoch that has hardly felt it: then it is the one
+    with the least validation loss and penalty together.
+    """
+    if "operations" in rows[0]:
+        return min(rows, key=lambda row: row["validation_loss"] + row["operations"])
     return max(rows, key=lambda row: row["accuracy"])
 
 

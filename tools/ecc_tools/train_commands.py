@@ -190,7 +190,7 @@ def _run(values: dict[str, Any]) -> None:
         )
     draw_curve(values["out"])
     if values["as_json"]:
-        console.print_json({"run": str(values["out"])} | best)
+        console.print_json({"run": str(values["out"]), **best})
     else:
         print(f"{values['out']}: best epoch {best['epoch']:.0f}, {best['accuracy']:.2f} % of the validation images")
 

@@ -49,11 +49,13 @@ static int has(int isa)
 
 int ecc_events_isa(int wanted, int *found)
 {
-    int isa = wanted ? wanted : ECC_AVX512VNNI;
-    for (; !wanted && !has(isa); isa--)
-        ;
-    if (!has(isa))
+    int isa = wanted;
+    if (wanted == 0) {
+        for (isa = ECC_AVX512VNNI; !has(isa); isa--)
+            ;
+    } else if (!has(wanted)) {
         return ECC_ARGUMENT;
+    }
     *found = isa;
     return ECC_OK;
 }

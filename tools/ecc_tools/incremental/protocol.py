@@ -6,14 +6,15 @@ protocols ask what a learner learns, so its candidate is always taken, and what 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from ecc_model.modelfile import EdgeModel
+from ecc_tools.assembling import BottleneckConfig
 from ecc_tools.incremental.errors import IncrementalError
 from ecc_tools.incremental.scenes import Scene, right
 from ecc_tools.incremental.scores import by_class, forgetting, percent
@@ -32,7 +33,8 @@ def check_base(model: EdgeModel, tasks: Tasks, split: str) -> None:
         )
     if len(tasks) < 2:
         raise IncrementalError(f"{split} has no task after the first; choose a split with classes to learn")
-    if json.loads(model.manifest.provenance.get("bottleneck", "{}")).get("together"):
+    made = model.manifest.provenance.get("bottleneck")
+    if made is not None and msgspec.json.decode(made, type=BottleneckConfig).together:
         raise IncrementalError(
             f"{model.path}: assembled with --together, its head has seen images of all classes; give its network's run"
         )
