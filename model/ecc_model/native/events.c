@@ -42,7 +42,7 @@ static int has(int isa)
     if (isa == ECC_AVX512)
         return avx512;
     if (isa == ECC_AVX512VNNI)
-        return avx512 && __builtin_cpu_supports("avx512vnni");
+        return avx512 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi2");
 #endif
     return isa == ECC_BASELINE;
 }

@@ -90,6 +90,17 @@ inline_ int is_silent(const unsigned char *bits, uint64_t bytes)
     return !any;
 }
 
+#ifndef EXPANDS_64
+/* Appends the places of the bits of a word: of channels `first` and on, `channels` of the map being the last. */
+inline_ uint32_t expand64(const struct ecc_bytes *table, uint64_t word, uint32_t first, uint32_t channels,
+                          uint32_t row, uint32_t *list, uint32_t n)
+{
+    for (uint32_t c = first; c < first + 64 && c < channels; c += 16, word >>= 16)
+        n = expand16(table, (uint16_t)word, c * row, row, list, n);
+    return n;
+}
+#endif
+
 /* The events of row `y` of the map, position by position: offsets of their rows of weights within one tap. */
 inline_ void expand_row(const struct ecc_call *call, const struct lists *l, struct stream stream, uint32_t y,
                         uint32_t *list, uint32_t *starts)
@@ -115,8 +126,7 @@ inline_ void expand_row(const struct ecc_call *call, const struct lists *l, stru
                     word &= ((uint64_t)1 << (channels - c)) - 1;
                 if (word == 0)
                     continue;
-                for (uint32_t k = c; k < c + 64 && k < channels; k += 16, word >>= 16)
-                    n = expand16(&call->plan->byte, (uint16_t)word, k * row, row, list, n);
+                n = expand64(&call->plan->byte, word, c, channels, row, list, n);
             }
         }
     }
