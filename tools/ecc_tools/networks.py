@@ -18,7 +18,8 @@ from ecc_model.nets.vgg import SpikingVgg9, VggConfig
 VGG9 = "vgg9"
 SPIKING = (VGG9, *get_args(SpikingKind))
 DENSE = get_args(Kind)
-NETWORKS = (*SPIKING, *DENSE)
+DENSE_VGG9 = "dense-vgg9"  # the same layers with ReLUs, one pass: what a device might run instead
+NETWORKS = (*SPIKING, *DENSE, DENSE_VGG9)
 POOLS = {"pool1": 1, "pool2": 2, "pool3": 3}  # VGG-9's split points
 
 
@@ -53,9 +54,9 @@ def build_network(
     if kind not in NETWORKS:
         raise UnfitNetwork(f"no network is called '{kind}'; known are {', '.join(NETWORKS)}")
     height, width_px, channels = frame
+    if kind not in SPIKING and bottleneck is not None:
+        raise UnfitNetwork(f"{kind} is not spiking: a spiking bottleneck stands in one of {', '.join(SPIKING)}")
     if kind in DENSE:
-        if bottleneck is not None:
-            raise UnfitNetwork(f"{kind} is not spiking: a spiking bottleneck stands in one of {', '.join(SPIKING)}")
         return build_ann(AnnConfig(kind=cast(Kind, kind), channels=channels, classes=classes, width=width))
     sizes: Any = {"steps": steps, "channels": channels, "height": height, "width_px": width_px, "classes": classes}
     if bottleneck is not None:
@@ -65,8 +66,8 @@ def build_network(
         sizes |= {"split": split, "code_channels": bottleneck.code_channels, "code_stride": bottleneck.code_stride}
     try:
         net: SpikingVgg9 | SpikingResnet
-        if kind == VGG9:
-            net = SpikingVgg9(VggConfig(width=width, **sizes), neuron)
+        if kind in (VGG9, DENSE_VGG9):
+            net = SpikingVgg9(VggConfig(width=width, **sizes), neuron if kind == VGG9 else nn.ReLU)
         else:
             net = SpikingResnet(SpikingResnetConfig(kind=cast(SpikingKind, kind), width=width, **sizes), neuron)
     except ValueError as exc:

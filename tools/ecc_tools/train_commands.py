@@ -24,7 +24,10 @@ TUNE_EPOCHS, COPIES = 3, 4  # of decoder and tail on what the integer encoder em
 
 Data = Annotated[str, typer.Option(help="A set (see 'ecc-tools data list') or a folder of images per class.")]
 Network = Annotated[
-    str, typer.Option(help="vgg9, spiking-resnet18|34|50; vgg16, resnet8|18|34, vit-b16 (dense, for the cloud).")
+    str,
+    typer.Option(
+        help="vgg9, spiking-resnet18|34|50; vgg16, resnet8|18|34, vit-b16 (dense, for the cloud); dense-vgg9."
+    ),
 ]
 Out = Annotated[Path, typer.Option(help="The run folder.")]
 Root = Annotated[Path | None, typer.Option(envvar="ECC_DATA", help="Where the sets lie.")]

@@ -26,9 +26,10 @@ from ecc_model.frames import Pixels
 from ecc_model.modelfile import read_edge
 from ecc_model.optional import require
 from ecc_model.program import Program
+from ecc_tools.bench.dense import CALIBRATION_FRAMES, dense_of_run
 from ecc_tools.bench.networks import random_vgg9
 from ecc_tools.bench.operations import costs
-from ecc_tools.bench.peers import PEERS, Peer
+from ecc_tools.bench.peers import PEERS, Peer, onnxruntime_dense
 from ecc_tools.bench.plot import plot_lines
 from ecc_tools.bench.timing import alternate, compare, machine
 
@@ -170,6 +171,9 @@ def edge(
     data: Annotated[str | None, typer.Option(help="The model's frames: a set, a folder of images or an .npz.")] = None,
     root: Annotated[Path | None, typer.Option(envvar="ECC_DATA", help="Where the sets lie.")] = None,
     against: Annotated[list[str], typer.Option(help="Engines and runtimes to compare with; repeat it.")] = [],  # noqa: B006
+    dense: Annotated[
+        Path | None, typer.Option(help="A run of dense-vgg9: what 'ann' computes; accuracies are told, too.")
+    ] = None,
     isa: Annotated[list[str], typer.Option(help="Other builds of the event engine, as avx2.")] = [],  # noqa: B006
     steps: Annotated[list[int], typer.Option(min=1, max=16, help="T of random networks.")] = [4, 2],  # noqa: B006
     width: Annotated[list[float], typer.Option(min=0.05, help="Their widths.")] = [1.0, 0.5],  # noqa: B006
@@ -183,13 +187,18 @@ def edge(
 ) -> None:
     """The event engine beside others on the same weights, in turns: milliseconds a frame, and ratios."""
     check_against(against)
+    if dense is not None and model is None:
+        raise DeviceError(f"{dense}: a trained dense network stands beside a trained edge; name that with --model")
     subjects: Iterator[Subject] = random_subjects(steps, width, rate)
     if model is not None:
         subjects = iter([model_subject(model, data, root, frames)])
     measured: dict[str, Any] = {"machine": machine() | {"isa": chosen_isa()}, "rounds": rounds, "networks": []}
     for subject in subjects:
         peers = {name: PEERS[name](subject.program) for name in against if name in PEERS}
-        row = measure(subject, candidates(subject.program, against, isa), peers, rounds)
+        told: dict[str, Any] = {}
+        if dense is not None and model is not None:
+            peers["ann"], told = trained_dense(dense, model, str(data), root)
+        row = measure(subject, candidates(subject.program, against, isa), peers, rounds) | told
         measured["networks"].append(row)
         if not as_json:
             _print(row)
@@ -220,9 +229,36 @@ def model_subject(path: Path, data: str | None, root: Path | None, count: int) -
     return Subject(path.name, model.program, list(open_labelled(data, root, "test").frames[:count]), {})
 
 
+def trained_dense(run: Path, path: Path, data: str, root: Path | None) -> tuple[Peer, dict[str, Any]]:
+    """The dense network of a run, and of it and the model the share of the test frames that they are right on."""
+    from ecc_tools.collaborate.labelled import open_labelled
+
+    model = read_edge(path)
+
+    def known(part: str) -> tuple[Pixels, NDArray[np.str_]]:
+        found = open_labelled(data, root, part)
+        truth = np.array(found.names)[found.labels]
+        seen = np.isin(truth, model.labels)
+        return found.frames[seen], truth[seen]
+
+    layers = dense_of_run(run, model.program, model.labels, known("validation")[0][:CALIBRATION_FRAMES])
+    peer, (shown, truth) = onnxruntime_dense(model.program, layers), known("test")
+    frames: list[Pixels] = list(shown)
+    answers = {OURS: classify(make_engine(OURS, model.program), frames), "ann": answer(peer, frames)}
+    labels = np.array(model.labels)
+    right = {
+        name: float((labels[[int(call(k).argmax()) for k in range(len(frames))]] == truth).mean())
+        for name, call in answers.items()
+    }
+    return peer, {"accuracy": {"n": len(frames), **right}}
+
+
 def _print(row: dict[str, Any]) -> None:
     fit = f", R^2 over frames {row['line']['r2']}" if "line" in row else ""
     print(f"{row['network']}: {row['firing']:.1%} of the inputs fire, {row['operations'] / 1e6:.1f} M operations{fit}")
+    if "accuracy" in row:
+        right = row["accuracy"]
+        print(f"right on {right['n']} test frames: {OURS} {right[OURS]:.2%}, ann {right['ann']:.2%}")
     for name, figures in row["candidates"].items():
         ms, ratio = figures["ms"], figures["ratio"]
         print(

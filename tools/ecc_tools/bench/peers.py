@@ -17,10 +17,12 @@ from ecc_model.frames import Pixels, fit
 from ecc_model.layers import Conv, Linear, MaxPool, Readout
 from ecc_model.optional import require
 from ecc_model.program import Program
+from ecc_tools.bench.dense import LEVELS, DenseLayer, DenseLayers, Vector, dense_of_program, plain_layers
 
 Peer = Callable[[Pixels], NDArray[np.float32]]
+Scale = np.float32 | Vector  # of a whole tensor, or of each output channel
 
-LEVELS = 255.0  # of a quantized activation
+ONE = np.float32(1)  # the scale of spikes, which as uint8 are what they are, and of integer weights
 LARGEST = 127  # of a quantized sum
 OPSET = 17
 
@@ -32,7 +34,12 @@ def onnxruntime_snn(program: Program) -> Peer:
 
 def onnxruntime_ann(program: Program) -> Peer:
     """A dense ReLU network of the same shape, int8 throughout, one pass."""
-    return _session(program, _Onnx(program).dense())
+    return onnxruntime_dense(program, dense_of_program(program))
+
+
+def onnxruntime_dense(program: Program, layers: DenseLayers) -> Peer:
+    """A dense network on the program's frames."""
+    return _session(program, _Onnx(program).dense(layers))
 
 
 def spikingjelly_eager(program: Program) -> Peer:
@@ -42,7 +49,7 @@ def spikingjelly_eager(program: Program) -> Peer:
     neuron = require("spikingjelly.activation_based.neuron", "the peer 'spikingjelly'")
     reset = require("spikingjelly.activation_based.functional", "the peer 'spikingjelly'").reset_net
     modules: list[Any] = []
-    for layer in _layers(program):
+    for layer in plain_layers(program):
         if isinstance(layer, MaxPool):
             modules.append(jelly.MaxPool2d(layer.size, step_mode="m"))
             continue
@@ -77,15 +84,6 @@ PEERS: dict[str, Callable[[Program], Peer]] = {
 }
 
 
-def _layers(program: Program) -> list[Conv | Linear | MaxPool | Readout]:
-    found: list[Conv | Linear | MaxPool | Readout] = []
-    for layer in (*program.head, *program.exit):
-        if not isinstance(layer, Conv | Linear | MaxPool | Readout):
-            raise DeviceError("runtimes are compared on plain networks, without residual sums and average pools")
-        found.append(layer)
-    return found
-
-
 def _session(program: Program, model: bytes) -> Peer:
     runtime = require("onnxruntime", "the peer 'onnxruntime'")
     options = runtime.SessionOptions()
@@ -106,41 +104,50 @@ class _Onnx:
 
     def __init__(self, program: Program) -> None:
         self._onnx = require("onnx", "the peer 'onnxruntime'")
-        self._layers, self._steps = _layers(program), program.steps
+        self._layers, self._steps = plain_layers(program), program.steps
         spec = program.input
         self._input = [1, spec.channels, spec.height, spec.width]
         self._nodes: list[Any] = []
         self._constants: list[Any] = []
 
     def spiking(self) -> bytes:
-        value, scale = "frame", np.float32(1)
+        value = "frame"
         for layer in self._layers:
             if isinstance(layer, MaxPool):
-                value = self._quantized(self._pool(layer, self._dequantized(value, scale)), scale)
+                value = self._quantized(self._pool(layer, self._dequantized(value, ONE)), ONE)
                 continue
-            first = scale == 1 and layer is self._layers[0]
-            sums = self._product(layer, value, scale, first)
+            first = layer is self._layers[0]
+            sums = self._product(layer, value, first)
             if isinstance(layer, Readout):
                 return self._model(self._node("ReduceSum", sums, self._constant(np.zeros(1, np.int64)), keepdims=0))
-            # spikes are 0 and 1; as uint8 with the scale 1 they are what they are
-            value, scale = self._quantized(self._fire(layer, sums, first), np.float32(1)), np.float32(1)
+            value = self._quantized(self._fire(layer, sums, first), ONE)
         raise DeviceError("a network without a readout")
 
-    def dense(self) -> bytes:
-        value, scale = "frame", np.float32(1)
-        for layer in self._layers:
+    def dense(self, layers: DenseLayers) -> bytes:
+        value, scale = "frame", np.float32(1 / LEVELS)
+        for layer in layers:
             if isinstance(layer, MaxPool):
                 value = self._quantized(self._pool(layer, self._dequantized(value, scale)), scale)
                 continue
-            product = self._weights(layer, value, scale)
-            if isinstance(layer, Readout):
-                return self._model(product)
-            scale = np.float32(layer.theta.max())  # any positive number: only the time is looked at
-            value = self._quantized(self._node("Relu", product), scale)
-        raise DeviceError("a network without a readout")
+            value = self._dense_layer(layer, value, scale)
+            if layer.output is not None:
+                scale = np.float32(layer.output)
+                value = self._quantized(self._node("Relu", value), scale)
+        return self._model(value)
 
-    def _product(self, layer: Conv | Linear | Readout, value: str, scale: np.float32, exact: bool) -> str:
-        product = self._weights(layer, value, scale)
+    def _dense_layer(self, layer: DenseLayer, value: str, scale: np.float32) -> str:
+        zeros, convolves = np.zeros(len(layer.scale), np.int8), layer.weight.ndim == 4
+        if not convolves:
+            value = self._node("Flatten", value, axis=1)  # of the bytes: nothing may stand inside what is fused
+        value = self._dequantized(value, scale)
+        weight = self._dequantized(self._constant(layer.weight), layer.scale, zeros, axis=0)
+        bias = self._dequantized(self._constant(layer.bias), layer.scale * scale, zeros.astype(np.int32), axis=0)
+        if convolves:
+            return self._node("Conv", value, weight, bias, pads=[layer.padding] * 4, strides=[layer.stride] * 2)
+        return self._node("Gemm", value, weight, bias, transB=1)
+
+    def _product(self, layer: Conv | Linear | Readout, value: str, exact: bool) -> str:
+        product = self._weights(layer, value)
         if exact:
             return product
         bound = np.abs(layer.weight.astype(np.int64)).reshape(len(layer.weight), -1).sum(axis=1).max()
@@ -148,15 +155,15 @@ class _Onnx:
         zero = np.zeros((), np.int8)
         return self._dequantized(self._quantized(product, step, zero), step, zero)
 
-    def _weights(self, layer: Conv | Linear | Readout, value: str, scale: np.float32) -> str:
+    def _weights(self, layer: Conv | Linear | Readout, value: str) -> str:
         if not isinstance(layer, Conv):
             value = self._node("Flatten", value, axis=1)  # of the bytes: nothing may stand inside what is fused
-        value = self._dequantized(value, scale)
+        value = self._dequantized(value, ONE)
         if isinstance(layer, Conv):
-            weight = self._dequantized(self._constant(layer.weight), np.float32(1), np.zeros((), np.int8))
-            bias = self._dequantized(self._constant(layer.bias), scale, np.zeros((), np.int32))
+            weight = self._dequantized(self._constant(layer.weight), ONE, np.zeros((), np.int8))
+            bias = self._dequantized(self._constant(layer.bias), ONE, np.zeros((), np.int32))
             return self._node("Conv", value, weight, bias, pads=[layer.padding] * 4, strides=[layer.stride] * 2)
-        weight = self._dequantized(self._constant(layer.weight.T.copy()), np.float32(1), np.zeros((), np.int8))
+        weight = self._dequantized(self._constant(layer.weight.T.copy()), ONE, np.zeros((), np.int8))
         return self._node("MatMul", value, weight)
 
     def _fire(self, layer: Conv | Linear, sums: str, still: bool) -> str:
@@ -189,10 +196,10 @@ class _Onnx:
     def _quantized(self, value: str, scale: np.float32, zero: NDArray[Any] | None = None) -> str:
         return self._node("QuantizeLinear", value, *self._scale(scale, zero))
 
-    def _dequantized(self, value: str, scale: np.float32, zero: NDArray[Any] | None = None) -> str:
-        return self._node("DequantizeLinear", value, *self._scale(scale, zero))
+    def _dequantized(self, value: str, scale: Scale, zero: NDArray[Any] | None = None, **axis: int) -> str:
+        return self._node("DequantizeLinear", value, *self._scale(scale, zero), **axis)
 
-    def _scale(self, scale: np.float32, zero: NDArray[Any] | None) -> list[str]:
+    def _scale(self, scale: Scale, zero: NDArray[Any] | None) -> list[str]:
         none = np.zeros((), np.uint8) if zero is None else zero
         return [self._constant(np.asarray(scale)), self._constant(none)]
 
