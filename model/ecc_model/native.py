@@ -22,7 +22,7 @@ _log = logging.getLogger("ecc_model")
 
 # name -> arguments; all return 0 or a negative error number
 _POINTER, _SIZE, _UINT32 = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint32
-_RUN = (_POINTER, _SIZE, _POINTER, _SIZE, ctypes.c_int, ctypes.c_int, _POINTER, _SIZE)
+_RUN = (_POINTER, _SIZE, ctypes.c_char_p, _SIZE, ctypes.c_int, ctypes.c_int, _POINTER, _SIZE)
 _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "ecc_native_abi": (),
     "ecc_range_encode": (_POINTER, _POINTER, _POINTER, _SIZE, _POINTER),

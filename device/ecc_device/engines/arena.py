@@ -108,12 +108,13 @@ class Arena:
 
     def _call(self, function: Any, values: NDArray[Any], start: int, count: int | None, *more: int) -> NDArray[Any]:
         steps = self._steps - start if count is None else count
-        values = np.ascontiguousarray(values)
         out: NDArray[Any]
         out = np.empty(self._out, np.int32) if self._readout else np.empty((steps, *self._out[1:]), np.bool_)
-        place = self._address, self._size, values.ctypes.data, values.nbytes
+        to = ctypes.byref(ctypes.c_char.from_buffer(out.data))  # this and the copy below: sooner made than `out.ctypes`
         with self._lock:
-            error = function(*place, start, steps, out.ctypes.data, out.nbytes, *more)
+            error = function(
+                self._address, self._size, values.tobytes(), values.nbytes, start, steps, to, out.nbytes, *more
+            )
         if error < 0:
             raise DeviceError(
                 f"the event engine takes spikes of {(steps, *self._in)} or a frame of that size, not {values.shape}; "

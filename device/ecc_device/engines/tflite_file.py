@@ -14,10 +14,21 @@ _PURPOSE = "the engine 'tflite'"
 _TYPES = {np.dtype(np.float32): "FLOAT32", np.dtype(np.int8): "INT8", np.dtype(np.int32): "INT32"}
 
 
+class Quantized(NamedTuple):
+    """What integers q of a tensor mean: `scale (q - zero)`; several scales are those of its first dimension."""
+
+    scale: NDArray[np.float32]  # (1,) or (O,)
+    zero: int = 0
+
+
+_INTEGERS = Quantized(np.ones(1, np.float32))
+
+
 class _Tensor(NamedTuple):
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     buffer: int  # 0: filled when the graph runs
+    quantized: Quantized | None = None
 
 
 class _Operator(NamedTuple):
@@ -30,8 +41,8 @@ class _Operator(NamedTuple):
 class Graph:
     """One graph, in the order in which its operators are added; tensors are numbers. `MissingPackage`.
 
-    Tensors that are computed are float32. int8 constants have the scale 1: what a hybrid operator, or DEQUANTIZE,
-    makes of them are the integers themselves.
+    Tensors that are computed are float32, or int8 where that is said. int8 constants have the scale 1 if nothing is
+    said: what a hybrid operator, or DEQUANTIZE, makes of them are the integers themselves.
     """
 
     def __init__(self) -> None:
@@ -40,15 +51,18 @@ class Graph:
         self._buffers = [b""]  # the first one is empty by definition
         self._operators: list[_Operator] = []
 
-    def tensor(self, shape: Sequence[int]) -> int:
-        """A tensor of float32 that is given or computed."""
-        self._tensors.append(_Tensor(tuple(shape), np.dtype(np.float32), 0))
+    def tensor(self, shape: Sequence[int], quantized: Quantized | None = None) -> int:
+        """A tensor that is given or computed: float32, or int8 with what its integers mean."""
+        dtype = np.dtype(np.float32 if quantized is None else np.int8)
+        self._tensors.append(_Tensor(tuple(shape), dtype, 0, quantized))
         return len(self._tensors) - 1
 
-    def constant(self, values: NDArray[Any]) -> int:
+    def constant(self, values: NDArray[Any], quantized: Quantized | None = None) -> int:
         """A tensor that the file holds: float32, int32 or int8."""
+        if quantized is None and values.dtype == np.int8:
+            quantized = _INTEGERS
         self._buffers.append(np.ascontiguousarray(values).tobytes())
-        self._tensors.append(_Tensor(values.shape, values.dtype, len(self._buffers) - 1))
+        self._tensors.append(_Tensor(values.shape, values.dtype, len(self._buffers) - 1, quantized))
         return len(self._tensors) - 1
 
     def shape(self, tensor: int) -> tuple[int, ...]:
@@ -60,8 +74,12 @@ class Graph:
     ) -> list[int]:
         """An operator, such as CONV_2D, and its outputs of `shapes`; `values` are those of the table `options`."""
         outputs = [self.tensor(shape) for shape in shapes]
-        self._operators.append(_Operator(name, inputs, outputs, (options, values) if options else None))
+        self.put(name, inputs, outputs, options, **values)
         return outputs
+
+    def put(self, name: str, inputs: Sequence[int], outputs: Sequence[int], options: str = "", **values: int) -> None:
+        """An operator between tensors that are there; see `add`."""
+        self._operators.append(_Operator(name, inputs, outputs, (options, values) if options else None))
 
     def write(self, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
         """The file."""
@@ -119,9 +137,10 @@ class Graph:
     def _tensor_table(self, builder: Any, tensor: _Tensor) -> int:
         schema, quantization = self._schema, 0
         shape = _numbers(builder, tensor.shape)
-        if tensor.dtype == np.int8:
-            scale = builder.CreateNumpyVector(np.ones(1, np.float32))
-            zero = builder.CreateNumpyVector(np.zeros(1, np.int64))
+        if tensor.quantized is not None:
+            scales, number = tensor.quantized
+            scale = builder.CreateNumpyVector(scales)
+            zero = builder.CreateNumpyVector(np.full(len(scales), number, np.int64))
             schema.QuantizationParametersStart(builder)
             schema.QuantizationParametersAddScale(builder, scale)
             schema.QuantizationParametersAddZeroPoint(builder, zero)

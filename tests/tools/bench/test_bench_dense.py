@@ -17,7 +17,7 @@ from ecc_model.nets.quantize import compile_network
 from ecc_model.nets.vgg import SpikingVgg9, VggConfig, to_unit
 from ecc_model.program import Program
 from ecc_tools.bench.dense import dense_of_run
-from ecc_tools.bench.peers import onnxruntime_dense
+from ecc_tools.bench.peers import DENSE as DENSE_PEERS
 from ecc_tools.cli import app
 from ecc_tools.data.parts import DataSet
 from ecc_tools.networks import DENSE_VGG9
@@ -28,6 +28,7 @@ from support.patterns import SIDE, patterns
 from support.runs import train_run
 
 pytest.importorskip("onnxruntime")
+pytest.importorskip("ai_edge_litert")
 
 WIDTH = 0.1
 
@@ -56,10 +57,12 @@ def spiking(width: float = WIDTH) -> Program:
     return compile_network(SpikingVgg9(config(width), Lif).eval())
 
 
-def test_integers_answer_as_the_trained_floats_do(run: Path) -> None:
+@pytest.mark.parametrize("runtime", DENSE_PEERS)
+def test_integers_answer_as_the_trained_floats_do(run: Path, runtime: str) -> None:
     frames, labels = (part := patterns().training()[1]).frames, part.labels
-    peer = onnxruntime_dense(program := spiking(), dense_of_run(run, program, DIGITS, frames))
-    logits = np.array([peer(frame).ravel() for frame in frames])
+    layers = dense_of_run(run, program := spiking(), DIGITS, frames)
+    peer, step = DENSE_PEERS[runtime](program, layers), layers[-1].output if runtime == "ann-tflite" else 1.0
+    logits = step * np.array([peer(frame).ravel() for frame in frames])
     with torch.inference_mode():
         floats = load_run(run)[0](to_unit(torch.from_numpy(frames))).numpy()
     assert (floats.argmax(1) == labels).mean() > 0.6  # chance is 0.25
@@ -83,12 +86,25 @@ def test_the_command_tells_both_accuracies(run: Path, tmp_path: Path) -> None:
     model = write_tiny_models(tmp_path, config=config()).edge
     part = patterns().training()[1]
     np.savez(tmp_path / "frames.npz", frames=part.frames, labels=part.labels, names=np.array(DIGITS))
-    arguments = ["bench", "edge", "--rounds", "5", "--frames", "4", "--against", "ann", "--dense", str(run)]
+    arguments = [
+        "bench",
+        "edge",
+        "--rounds",
+        "5",
+        "--frames",
+        "4",
+        "--against",
+        "ann",
+        "--against",
+        "ann-tflite",
+        "--dense",
+        str(run),
+    ]
     pair = ["--model", str(model), "--data", str(tmp_path / "frames.npz")]
     done = CliRunner().invoke(app, [*arguments, *pair, "--json"], catch_exceptions=False)
     (network,) = json.loads(done.stdout)["networks"]
     assert network["accuracy"]["n"] == len(part.labels)
-    assert network["accuracy"]["ann"] > 0.6
-    assert set(network["candidates"]) == {"event", "ann"}
+    assert min(network["accuracy"]["ann"], network["accuracy"]["ann-tflite"]) > 0.6
+    assert set(network["candidates"]) == {"event", "ann", "ann-tflite"}
     with pytest.raises(DeviceError, match=r"dense: a trained dense network stands beside a trained edge; name that "):
         CliRunner().invoke(app, arguments, catch_exceptions=False)

@@ -140,7 +140,7 @@ def test_a_candidate_that_is_none_is_named_with_all_that_are() -> None:
         bench.check_against(["numpy", "abacus"])
     assert str(caught.value) == (
         "there is nothing called 'abacus' to compare with; choose from: "
-        "event, numpy, reference, tflite, torch, onnxruntime, ann, spikingjelly"
+        "event, numpy, reference, tflite, torch, onnxruntime, ann, ann-tflite, spikingjelly"
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,11 @@ from ecc_model.frames import Pixels
 from ecc_model.layers import Conv, Linear, MaxPool, Readout
 from ecc_model.program import Program
 
+if TYPE_CHECKING:
+    from ecc_model.nets.vgg import SpikingVgg9
+
 LEVELS = 255  # of an activation, uint8
+STEP = 1 / LEVELS  # of all numbers in a network that answers nothing
 IN_RANGE = 0.999  # share of a layer's activations that are not clipped
 CALIBRATION_FRAMES = 500
 Vector = NDArray[np.float32]
@@ -27,17 +31,16 @@ Vector = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class DenseLayer:
-    """A convolution or, (O, I), a fully connected layer: `relu(input_scale * scale * (weight x + bias)) / output`.
+    """A convolution that keeps the map's size or, (O, I), a fully connected layer.
 
-    x and the result are uint8; without an output scale the result is logits, as they are.
+    `relu(scale input_scale (weight x + bias)) / output`; x and the result are 0 to 255. The last layer has no ReLU, and
+    where its result is rounded, it is -128 to 127.
     """
 
     weight: NDArray[np.int8]  # (O, I, K, K) or (O, I)
     bias: NDArray[np.int32]
     scale: Vector  # (O,), of the weights
-    output: float | None
-    stride: int = 1
-    padding: int = 0
+    output: float  # a step of the result
 
 
 DenseLayers = Sequence[DenseLayer | MaxPool]
@@ -54,15 +57,15 @@ def plain_layers(program: Program) -> list[Conv | Linear | MaxPool | Readout]:
 
 
 def dense_of_program(program: Program) -> DenseLayers:
-    """The program's weights with scales that are any positive numbers."""
+    """The program's weights, with scales that make no sense."""
     found: list[DenseLayer | MaxPool] = []
     for layer in plain_layers(program):
         if isinstance(layer, MaxPool):
             found.append(layer)
             continue
-        place = (layer.stride, layer.padding) if isinstance(layer, Conv) else (1, 0)
-        output = None if isinstance(layer, Readout) else float(layer.theta.max())
-        found.append(DenseLayer(layer.weight, layer.bias, np.ones(len(layer.bias), np.float32), output, *place))
+        if isinstance(layer, Conv) and (layer.stride, 2 * layer.padding + 1) != (1, layer.weight.shape[2]):
+            raise DeviceError("a dense network is made of convolutions that keep a map's size; leave out --against ann")
+        found.append(DenseLayer(layer.weight, layer.bias, np.full(len(layer.bias), STEP, np.float32), STEP))
     return found
 
 
@@ -71,11 +74,6 @@ def dense_of_run(folder: Path, program: Program, labels: Sequence[str], frames: 
 
     `RunError`; `DeviceError` where the run's classes or layers are not those of the program.
     """
-    import torch
-    from torch import nn
-
-    from ecc_model.nets.quantize import fold, quantize
-    from ecc_model.nets.vgg import Pool, SpikingConv, to_unit
     from ecc_tools.networks import DENSE_VGG9
     from ecc_tools.runs import load_run
 
@@ -84,38 +82,42 @@ def dense_of_run(folder: Path, program: Program, labels: Sequence[str], frames: 
         raise DeviceError(f"{folder} holds a {record.run.network.kind}; what stands beside an edge is a {DENSE_VGG9}")
     if record.provenance.labels != tuple(labels):
         raise DeviceError(f"{folder} knows other classes than the model; train it on the same ones")
+    found = _quantized(cast("SpikingVgg9", net), frames)
+    have, want = (
+        [la.weight.shape for la in some if not isinstance(la, MaxPool)] for some in (found, plain_layers(program))
+    )
+    if have != want:
+        raise DeviceError(
+            f"{folder} has layers {have[0]} to {have[-1]}, the model {want[0]} to {want[-1]}; train it with its --width"
+        )
+    return found
+
+
+def _quantized(net: SpikingVgg9, frames: Pixels) -> DenseLayers:
+    import torch
+
+    from ecc_model.nets.quantize import fold, quantize
+    from ecc_model.nets.vgg import Pool, SpikingConv, to_unit
+
     found: list[DenseLayer | MaxPool] = []
     x, scale = to_unit(torch.from_numpy(frames))[None], 1.0 / LEVELS
-    modules = cast(Sequence[Any], [*cast(Any, net).head, *cast(Any, net).exit])
+    modules = cast(Sequence[Any], [*net.head, *net.exit])
     for module in modules:
         with torch.inference_mode():
             x = module(x)
         if isinstance(module, Pool):
             found.append(MaxPool(2))
             continue
-        last = module is modules[-1]
-        linear: nn.Linear | None = None if isinstance(module, SpikingConv) else module.linear
-        weight, bias = fold(module) if linear is None else (_double(linear.weight), _double(linear.bias))
-        output = None if last else max(float(np.quantile(x.numpy(), IN_RANGE)), 1e-6) / LEVELS
-        integer, _, weights = quantize(weight, bias * 0)
-        place = (1, weight.shape[2] // 2) if linear is None else (1, 0)
+        weight, bias = fold(module) if isinstance(module, SpikingConv) else _numbers(module.linear)
+        integer, _, weights = quantize(weight, np.zeros_like(bias))
         whole = np.rint(bias / (weights * scale)).astype(np.int32)
-        found.append(DenseLayer(integer, whole, weights.astype(np.float32), output, *place))
-        scale = output or scale
-    check_shapes(folder, found, program)
+        signed = module is modules[-1]  # logits
+        reach = 2 * float(x.abs().max()) if signed else float(np.quantile(x.numpy(), IN_RANGE))
+        scale = max(reach, 1e-6) / LEVELS
+        found.append(DenseLayer(integer, whole, weights.astype(np.float32), scale))
     return found
 
 
-def check_shapes(folder: Path, layers: DenseLayers, program: Program) -> None:
-    """`DeviceError` unless the layers have the program's shapes."""
-    have, want = (
-        [la.weight.shape for la in some if not isinstance(la, MaxPool)] for some in (layers, plain_layers(program))
-    )
-    if have != want:
-        raise DeviceError(
-            f"{folder} has layers {have[0]} to {have[-1]}, the model {want[0]} to {want[-1]}; train it with its --width"
-        )
-
-
-def _double(tensor: Any) -> NDArray[np.float64]:
-    return cast(NDArray[np.float64], tensor.detach().double().numpy())
+def _numbers(linear: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    weight, bias = (tensor.detach().double().numpy() for tensor in (linear.weight, linear.bias))
+    return weight, bias

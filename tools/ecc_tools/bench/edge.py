@@ -29,12 +29,13 @@ from ecc_model.program import Program
 from ecc_tools.bench.dense import CALIBRATION_FRAMES, dense_of_run
 from ecc_tools.bench.networks import random_vgg9
 from ecc_tools.bench.operations import costs
-from ecc_tools.bench.peers import PEERS, Peer, onnxruntime_dense
+from ecc_tools.bench.peers import DENSE, PEERS, Peer
 from ecc_tools.bench.plot import plot_lines
 from ecc_tools.bench.timing import alternate, compare, machine
 
 OURS = "event"
 FRAMES = 8  # of random networks
+Dense = tuple[dict[str, Peer], dict[str, float]]
 PROFILED = 3  # times that a layer is timed; the least counts
 
 
@@ -172,7 +173,7 @@ def edge(
     root: Annotated[Path | None, typer.Option(envvar="ECC_DATA", help="Where the sets lie.")] = None,
     against: Annotated[list[str], typer.Option(help="Engines and runtimes to compare with; repeat it.")] = [],  # noqa: B006
     dense: Annotated[
-        Path | None, typer.Option(help="A run of dense-vgg9: what 'ann' computes; accuracies are told, too.")
+        Path | None, typer.Option(help="A run of dense-vgg9: its weights for 'ann' and 'ann-tflite'; accuracies too.")
     ] = None,
     isa: Annotated[list[str], typer.Option(help="Other builds of the event engine, as avx2.")] = [],  # noqa: B006
     steps: Annotated[list[int], typer.Option(min=1, max=16, help="T of random networks.")] = [4, 2],  # noqa: B006
@@ -197,7 +198,8 @@ def edge(
         peers = {name: PEERS[name](subject.program) for name in against if name in PEERS}
         told: dict[str, Any] = {}
         if dense is not None and model is not None:
-            peers["ann"], told = trained_dense(dense, model, str(data), root)
+            trained, told["accuracy"] = trained_dense(dense, model, str(data), root, against)
+            peers |= trained
         row = measure(subject, candidates(subject.program, against, isa), peers, rounds) | told
         measured["networks"].append(row)
         if not as_json:
@@ -229,28 +231,29 @@ def model_subject(path: Path, data: str | None, root: Path | None, count: int) -
     return Subject(path.name, model.program, list(open_labelled(data, root, "test").frames[:count]), {})
 
 
-def trained_dense(run: Path, path: Path, data: str, root: Path | None) -> tuple[Peer, dict[str, Any]]:
-    """The dense network of a run, and of it and the model the share of the test frames that they are right on."""
+def trained_dense(run: Path, path: Path, data: str, root: Path | None, against: Sequence[str]) -> Dense:
+    """A run's dense network in the runtimes that are asked for, and the accuracy of it and the model on test frames."""
     from ecc_tools.collaborate.labelled import open_labelled
 
     model = read_edge(path)
 
-    def known(part: str) -> tuple[Pixels, NDArray[np.str_]]:
+    def known(part: str) -> tuple[list[Pixels], NDArray[np.str_]]:
         found = open_labelled(data, root, part)
         truth = np.array(found.names)[found.labels]
         seen = np.isin(truth, model.labels)
-        return found.frames[seen], truth[seen]
+        return list(found.frames[seen]), truth[seen]
 
-    layers = dense_of_run(run, model.program, model.labels, known("validation")[0][:CALIBRATION_FRAMES])
-    peer, (shown, truth) = onnxruntime_dense(model.program, layers), known("test")
-    frames: list[Pixels] = list(shown)
-    answers = {OURS: classify(make_engine(OURS, model.program), frames), "ann": answer(peer, frames)}
+    layers = dense_of_run(run, model.program, model.labels, np.stack(known("validation")[0][:CALIBRATION_FRAMES]))
+    peers = {name: DENSE[name](model.program, layers) for name in against if name in DENSE}
+    frames, truth = known("test")
+    answers = {OURS: classify(make_engine(OURS, model.program), frames)}
+    answers |= {name: answer(peer, frames) for name, peer in peers.items()}
     labels = np.array(model.labels)
     right = {
         name: float((labels[[int(call(k).argmax()) for k in range(len(frames))]] == truth).mean())
         for name, call in answers.items()
     }
-    return peer, {"accuracy": {"n": len(frames), **right}}
+    return peers, {"n": len(frames), **right}
 
 
 def _print(row: dict[str, Any]) -> None:
@@ -258,7 +261,8 @@ def _print(row: dict[str, Any]) -> None:
     print(f"{row['network']}: {row['firing']:.1%} of the inputs fire, {row['operations'] / 1e6:.1f} M operations{fit}")
     if "accuracy" in row:
         right = row["accuracy"]
-        print(f"right on {right['n']} test frames: {OURS} {right[OURS]:.2%}, ann {right['ann']:.2%}")
+        shares = ", ".join(f"{name} {share:.2%}" for name, share in right.items() if name != "n")
+        print(f"right on {right['n']} test frames: {shares}")
     for name, figures in row["candidates"].items():
         ms, ratio = figures["ms"], figures["ratio"]
         print(

@@ -18,6 +18,7 @@ from ecc_model.layers import Conv, Linear, MaxPool, Readout
 from ecc_model.optional import require
 from ecc_model.program import Program
 from ecc_tools.bench.dense import LEVELS, DenseLayer, DenseLayers, Vector, dense_of_program, plain_layers
+from ecc_tools.bench.dense_tflite import dense_file
 
 Peer = Callable[[Pixels], NDArray[np.float32]]
 Scale = np.float32 | Vector  # of a whole tensor, or of each output channel
@@ -32,13 +33,8 @@ def onnxruntime_snn(program: Program) -> Peer:
     return _session(program, _Onnx(program).spiking())
 
 
-def onnxruntime_ann(program: Program) -> Peer:
-    """A dense ReLU network of the same shape, int8 throughout, one pass."""
-    return onnxruntime_dense(program, dense_of_program(program))
-
-
 def onnxruntime_dense(program: Program, layers: DenseLayers) -> Peer:
-    """A dense network on the program's frames."""
+    """A dense ReLU network on the program's frames, int8 throughout, one pass."""
     return _session(program, _Onnx(program).dense(layers))
 
 
@@ -77,9 +73,33 @@ def spikingjelly_eager(program: Program) -> Peer:
     return call
 
 
+def tflite_dense(program: Program, layers: DenseLayers) -> Peer:
+    """A dense network on the program's frames in LiteRT; its logits are int8."""
+    interpreter = require("ai_edge_litert.interpreter", "the peer 'ann-tflite'").Interpreter(
+        model_content=dense_file(layers, program.input), num_threads=1
+    )
+    interpreter.allocate_tensors()
+    given, found = (
+        details[0]["index"] for details in (interpreter.get_input_details(), interpreter.get_output_details())
+    )
+
+    def call(frame: Pixels) -> NDArray[np.float32]:
+        interpreter.set_tensor(given, (fit(frame, program.input) ^ 0x80).view(np.int8)[None])
+        interpreter.invoke()
+        logits: NDArray[np.float32] = interpreter.get_tensor(found)[0].astype(np.float32)
+        return logits
+
+    return call
+
+
+def _untrained(make: Callable[[Program, DenseLayers], Peer]) -> Callable[[Program], Peer]:
+    return lambda program: make(program, dense_of_program(program))
+
+
+DENSE: dict[str, Callable[[Program, DenseLayers], Peer]] = {"ann": onnxruntime_dense, "ann-tflite": tflite_dense}
 PEERS: dict[str, Callable[[Program], Peer]] = {
     "onnxruntime": onnxruntime_snn,
-    "ann": onnxruntime_ann,
+    **{name: _untrained(make) for name, make in DENSE.items()},
     "spikingjelly": spikingjelly_eager,
 }
 
@@ -130,7 +150,7 @@ class _Onnx:
                 value = self._quantized(self._pool(layer, self._dequantized(value, scale)), scale)
                 continue
             value = self._dense_layer(layer, value, scale)
-            if layer.output is not None:
+            if layer is not layers[-1]:
                 scale = np.float32(layer.output)
                 value = self._quantized(self._node("Relu", value), scale)
         return self._model(value)
@@ -143,7 +163,7 @@ class _Onnx:
         weight = self._dequantized(self._constant(layer.weight), layer.scale, zeros, axis=0)
         bias = self._dequantized(self._constant(layer.bias), layer.scale * scale, zeros.astype(np.int32), axis=0)
         if convolves:
-            return self._node("Conv", value, weight, bias, pads=[layer.padding] * 4, strides=[layer.stride] * 2)
+            return self._node("Conv", value, weight, bias, pads=[layer.weight.shape[2] // 2] * 4)
         return self._node("Gemm", value, weight, bias, transB=1)
 
     def _product(self, layer: Conv | Linear | Readout, value: str, exact: bool) -> str:
