@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 import subprocess
@@ -5,6 +6,8 @@ import subprocess
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from typer.testing import CliRunner
 
 from ecc_device.sources import save_npz
 from ecc_model.errors import CompileError, ModelCorrupt, ModelError, ModelNotFound, SourceError
@@ -13,10 +16,17 @@ from ecc_model.nets.checkpoint import load_edge
 from ecc_model.nets.neuron import Lif
 from ecc_model.nets.quantize import compile_network
 from ecc_tools.augmentation import Augmentation
+from ecc_tools.cli import app
 from ecc_tools.compiling import choose_guard, compare, load_plain, load_validation, write_model
+from ecc_tools.data.sets import open_dataset
+from ecc_tools.edge_run import open_edge_run
 from ecc_tools.layers_compared import compare_layers
 from ecc_tools.processes import find
+from ecc_tools.runs import NetworkConfig, RunError, weights_sha256
+from ecc_tools.training import Plan
 from support.models import CONFIG, DIGITS, lively_network
+from support.patterns import NAMES, pattern_part, patterns
+from support.runs import train_run
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (256, 16, 16, 1), dtype=np.uint8)
 LABELS = np.arange(256) % 6
@@ -144,6 +154,40 @@ def test_the_command_writes_a_model_that_a_device_reads(tmp_path, checkpoint):
     assert re.fullmatch(r"exit\.5 +\d+", lines[10])
     lost = told["float_accuracy"] - told["integer_accuracy"]
     assert ("train on with 'ecc-tools train --int8 --start-from RUN'" in lines[-1]) == (lost > 0.003)
+
+
+def test_a_run_is_compiled_with_its_own_images_and_statistics(tmp_path):
+    part = pattern_part(4400, 0)
+    for number, (frame, label) in enumerate(zip(part.frames, part.labels, strict=True)):
+        (folder := tmp_path / "patterns" / NAMES[label]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(frame[:, :, 0]).save(folder / f"{number:04}.png")
+    data, edge = open_dataset(str(tmp_path / "patterns")), NetworkConfig(kind="vgg9", width=0.1, steps=2)
+    run = train_run(tmp_path / "run", data, edge, Plan(epochs=1, learning_rate=8e-3, batch=64), "B3-Inc1")
+    command = ["compile", str(run), "--data", str(tmp_path / "patterns"), "--out", str(tmp_path / "vgg9.pt")]
+    done = CliRunner().invoke(app, [*command, "--json"], catch_exceptions=False)
+    model = read_edge(tmp_path / "vgg9.pt")
+    assert json.loads(done.stdout)["features_id"] == model.program.features_id
+    assert (model.labels, model.program.steps) == (NAMES[:3], 2)
+    assert model.statistics is not None
+    assert model.manifest.provenance["edge_weights_sha256"] == weights_sha256(run)
+    wrong = CliRunner().invoke(app, [*command, "--steps", "2"])
+    assert (wrong.exit_code, "a run knows its time steps; leave this out" in wrong.stderr) == (2, True)
+
+
+def test_a_state_dict_needs_its_time_steps(tmp_path, checkpoint):
+    wrong = CliRunner().invoke(app, ["compile", str(checkpoint), "--data", "x.npz", "--out", str(tmp_path / "m.pt")])
+    assert wrong.exit_code == 2
+    assert "a state dict does not tell its time steps; give them" in wrong.stderr
+
+
+def test_a_run_of_another_network_or_other_classes_is_refused(tmp_path):
+    data, plan = patterns(), Plan(epochs=1, learning_rate=8e-3, batch=64)
+    dense = train_run(tmp_path / "dense", data, NetworkConfig(kind="vgg16", width=0.1), plan)
+    with pytest.raises(RunError, match=r"dense holds no plain vgg9, and only that becomes a device's model; give such"):
+        open_edge_run(dense, data)
+    edge = train_run(tmp_path / "edge", data, NetworkConfig(kind="vgg9", width=0.1, steps=2), plan)
+    with pytest.raises(RunError, match=r"edge knows the class 'across', which patterns lacks; give what it learnt"):
+        open_edge_run(edge, dataclasses.replace(data, names=DIGITS[:4]))
 
 
 def test_a_folder_is_no_checkpoint(tmp_path):

@@ -11,6 +11,7 @@ import typer
 from ecc_model import console
 from ecc_model.errors import EccError
 from ecc_model.optional import require
+from ecc_model.progress import progress_bar
 from ecc_tools import train_commands
 from ecc_tools.bench.cli import bench_app
 from ecc_tools.collaborate import commands as collaborate_commands
@@ -119,26 +120,47 @@ def _demo(out: Path, seeds: list[int], as_json: bool, set_up: SetUp, promises: P
         raise DemoFailed("a check above was not kept; report.html shows by how much")
 
 
-@app.command(name="compile", epilog="Example: ecc-tools compile net.pt --data validation.npz --steps 2 --out vgg9.pt")
+@app.command(name="compile", epilog="Example: ecc-tools compile runs/edge --data cifar-10 --out vgg9.pt")
 def compile_(
-    checkpoint: Annotated[Path, typer.Argument(help="A torch state dict of ecc_model.nets.vgg.SpikingVgg9.")],
-    data: Annotated[str, typer.Option(help="Validation frames with labels: an .npz or a folder of images per class.")],
-    steps: Annotated[int, typer.Option(min=1, max=16, help="Time steps T.")],
+    network: Annotated[Path, typer.Argument(help="The run folder of a VGG-9, or a torch state dict of one.")],
+    data: Annotated[
+        str, typer.Option(help="The run's set; for a state dict an .npz or a folder of labelled validation images.")
+    ],
     out: Annotated[Path, typer.Option(help="The model file to write.")],
+    root: Annotated[Path | None, typer.Option(envvar="ECC_DATA", help="Where the sets lie.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, max=16, help="Time steps T of a state dict.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Make a device's model file: integer weights, calibration and guard set from validation frames."""
+    """Make a device's model file: integer weights, calibration and guard set from validation frames.
+
+    From a run it gets statistics of the training frames, too, which the learner `analytic` needs.
+    """
     require("torch", "compiling a network")
     from ecc_tools.compiling import compare, load_plain, load_validation, write_model
+    from ecc_tools.edge_run import is_run, open_edge_run, write_run
     from ecc_tools.layers_compared import compare_layers
 
-    frames, labels, names = load_validation(data)
-    net = load_plain(checkpoint, frames.shape[1:], steps)
-    program, _ = write_model(out, net, frames, labels, names, {"made-by": "ecc-tools compile", "from": checkpoint.name})
+    if is_run(network) and steps is not None:
+        raise typer.BadParameter("a run knows its time steps; leave this out", param_hint="--steps")
+    if is_run(network):
+        from ecc_tools.data.sets import open_dataset
+
+        run = open_edge_run(network, open_dataset(data, root))
+        net, frames, labels = run.net, run.choose.frames, run.choose.labels
+        with progress_bar(f"compiling {network}") as told:
+            program = write_run(out, run, told)
+    elif steps is None:
+        raise typer.BadParameter("a state dict does not tell its time steps; give them", param_hint="--steps")
+    else:
+        frames, labels, names = load_validation(data)
+        net = load_plain(network, frames.shape[1:], steps)
+        program, _ = write_model(
+            out, net, frames, labels, names, {"made-by": "ecc-tools compile", "from": network.name}
+        )
     agreement, layers = compare(net, program, frames, labels), compare_layers(net, program, frames)
     if as_json:
-        told = {"model": str(out), "features_id": program.features_id} | vars(agreement)
-        console.print_json(told | {"layers": [layer._asdict() for layer in layers]})
+        found = {"model": str(out), "features_id": program.features_id} | vars(agreement)
+        console.print_json(found | {"layers": [layer._asdict() for layer in layers]})
         return
     print("layer      spikes alike  bits of 31")
     for layer in layers:

@@ -168,13 +168,13 @@ def test_the_limit_grows_with_what_a_vector_holds() -> None:
 def test_commands_write_json(tmp_path: Path) -> None:
     sizes = ["--width", str(WIDTH), "--steps", "2"]
     rates = [option for rate in ("0", "0.02", "0.05", "0.1") for option in ("--rate", rate)]
-    against = ["--against", "numpy", "--isa", "baseline", "--rounds", "5", "--out", str(tmp_path / "edge")]
+    against = ["--against", "numpy,reference", "--isa", "baseline", "--rounds", "5", "--out", str(tmp_path / "edge")]
     done = CliRunner().invoke(app, ["bench", "edge", *sizes, *rates, *against, "--json"], catch_exceptions=False)
     measured = json.loads(done.stdout)
     assert measured == json.loads((tmp_path / "edge" / "edge.json").read_text())
     assert [network["rate"] for network in measured["networks"]] == [0.0, 0.02, 0.05, 0.1]
     for network in measured["networks"]:
-        assert {"event", "numpy"} <= set(network["candidates"])
+        assert {"event", "numpy", "reference"} <= set(network["candidates"])
         assert network["candidates"]["event"]["ratio"]["median"] == 1.0
     assert (tmp_path / "edge" / "edge.svg").read_text().startswith("<?xml")
     done = CliRunner().invoke(app, ["bench", "limit", *sizes, "--json"], catch_exceptions=False)

@@ -171,7 +171,7 @@ def edge(
     model: Annotated[Path | None, typer.Option(help="An edge model; without it, random VGG-9s.")] = None,
     data: Annotated[str | None, typer.Option(help="The model's frames: a set, a folder of images or an .npz.")] = None,
     root: Annotated[Path | None, typer.Option(envvar="ECC_DATA", help="Where the sets lie.")] = None,
-    against: Annotated[list[str], typer.Option(help="Engines and runtimes to compare with; repeat it.")] = [],  # noqa: B006
+    against: Annotated[list[str], typer.Option(help="Engines and runtimes to compare with: a,b,c.")] = [],  # noqa: B006
     dense: Annotated[
         Path | None, typer.Option(help="A run of dense-vgg9: its weights for 'ann' and 'ann-tflite'; accuracies too.")
     ] = None,
@@ -187,6 +187,7 @@ def edge(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """The event engine beside others on the same weights, in turns: milliseconds a frame, and ratios."""
+    against = [name for given in against for name in given.split(",")]
     check_against(against)
     if dense is not None and model is None:
         raise DeviceError(f"{dense}: a trained dense network stands beside a trained edge; name that with --model")
