@@ -6,7 +6,8 @@ SEEDS ?= 0
 BIN := .venv/bin
 READY := .venv/.ready
 NATIVE := model/ecc_model/native
-SANITIZED := -g -O1 -std=c11 -Wall -Wextra -Wconversion -Werror -fsanitize=address,undefined -fno-sanitize-recover=all
+SANITIZED := -g -O1 -std=c11 -Wall -Wextra -Wconversion -Werror -pthread -fsanitize=address,undefined -fno-sanitize-recover=all
+RACES := -g -O1 -std=c11 -pthread -fsanitize=thread
 PIP_INSTALL := -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
@@ -38,7 +39,7 @@ test: $(READY) ## All tests but the slow ones
 test-slow: $(READY) ## The tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-test-native: ## Random input to the C library, under sanitizers; once more with all inputs multiplied
+test-native: ## Random input to the C library, under sanitizers; with all inputs multiplied; for races between threads
 	rm -rf build/native && mkdir -p build/native
 	set -e; for switches in "" "-DFINDING=1e30 -DDENSE_WIDTH=1"; do \
 	  (cd build/native && $(CC) $(SANITIZED) $$switches -c $(abspath $(wildcard $(NATIVE)/*.c))); \
@@ -47,6 +48,7 @@ test-native: ## Random input to the C library, under sanitizers; once more with 
 	    build/native/driver; \
 	  done; \
 	done
+	cd build/native && $(CC) $(RACES) -DROUNDS=1000 -I$(abspath $(NATIVE)) $(abspath $(wildcard $(NATIVE)/*.c) tests/native/fuzz_events.c) -o races && ./races
 
 check: $(READY) ## Lint, format, types, and the rules of the house
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ from setuptools.errors import BaseError, CCompilerError
 
 NATIVE = "model/ecc_model/native"
 # loops aligned: without it any edit may cost a layer some percent, by where it moves another layer's loop
-FLAGS = ["-O3", "-falign-loops=32", "-std=c11", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wconversion"]
+FLAGS = ["-O3", "-pthread", "-falign-loops=32", "-std=c11", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wconversion"]
 
 
 class BuildIfPossible(build_ext):
@@ -58,6 +58,7 @@ setup(
             posix(list(folder.glob("*.c"))),
             depends=posix(list(folder.glob("*.h"))),
             extra_compile_args=FLAGS,
+            extra_link_args=["-pthread"],
             py_limited_api=True,  # the file is called _native.abi3.so whatever Python builds it
             optional=True,
         )

@@ -20,7 +20,7 @@ import typer
 from ecc_device import control, tables
 from ecc_device.clock import SystemClock
 from ecc_device.device import Device, DeviceConfig
-from ecc_device.engines import DEFAULT, ENGINES
+from ecc_device.engines import DEFAULT, ENGINES, MAX_THREADS
 from ecc_device.events import EVENTS, check_event
 from ecc_device.explain import Explanation
 from ecc_device.filters import FILTERS
@@ -74,6 +74,9 @@ ShadowOption = Annotated[
 EngineOption = Annotated[
     str | None, typer.Option(help=f"What runs the network: {', '.join(ENGINES)}; default: {DEFAULT}, if installed.")
 ]
+ThreadsOption = Annotated[
+    int, typer.Option("--threads", min=1, max=MAX_THREADS, help="Of the engines event and tflite, for a frame.")
+]
 CaOption = Annotated[Path | None, typer.Option(help="Certificates to trust instead of the system's.")]
 InsecureOption = Annotated[bool, typer.Option("--insecure", help="Allow mqtt:// to another machine.")]
 RecordOption = Annotated[Path | None, typer.Option(help="Write a recording to this file, e.g. out.mcap.")]
@@ -106,6 +109,7 @@ def start(
     learner: LearnerOption = DEFAULT_LEARNER,
     shadow: ShadowOption = SHADOW_FRAMES,
     engine: EngineOption = None,
+    threads: ThreadsOption = 1,
     record: RecordOption = None,
     record_as: RecordAsOption = "frames",
     ca: CaOption = None,
@@ -127,6 +131,7 @@ def start(
         learner=learner,
         shadow=shadow,
         engine=engine,
+        threads=threads,
         record=record,
         record_as=record_as,
         ca=ca,

@@ -40,7 +40,7 @@ ROLLBACK_PAUSE_S = 60.0
 # of `DeviceConfig`: where things are, and what a replay decides anew; the rest stands in a recording's metadata
 NOT_REPEATED = frozenset(
     {
-        *("model", "state", "broker", "site", "device", "patience_s", "shadow", "engine", "ca", "insecure"),
+        *("model", "state", "broker", "site", "device", "patience_s", "shadow", "engine", "threads", "ca", "insecure"),
         *("record", "record_as"),
     }
 )
@@ -65,6 +65,7 @@ class DeviceConfig:
     learner: str = DEFAULT
     shadow: int = SHADOW_FRAMES  # frames that a learnt model answers silently before it takes over; 0: none
     engine: str | None = None  # None: the fastest one that is installed
+    threads: int = 1  # for a frame
     max_bytes: int = DEFAULT_MAX_BYTES
     record: Path | None = None  # out.mcap: a recording, from start to close
     record_as: str = "frames"  # what it keeps of a frame: "frames" (pixels) or "spikes" (no picture)
@@ -112,6 +113,7 @@ class Device:
                 deadline_s=config.deadline_s,
                 patience_s=config.patience_s,
                 engine=config.engine,
+                threads=config.threads,
                 budget=budget,
             )
         except BaseException:

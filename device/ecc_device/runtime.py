@@ -62,8 +62,8 @@ FrameListener = Callable[[Frame, Spikes, Result], None]
 ShadowListener = Callable[[Answer, Answer], bool]
 
 
-def _activate(model: EdgeModel, no: int, filter_: str, seed: int, engine_name: str | None) -> _Active:
-    engine = make_engine(engine_name, model.program)
+def _activate(model: EdgeModel, no: int, filter_: str, seed: int, engine_name: str | None, threads: int) -> _Active:
+    engine = make_engine(engine_name, model.program, threads)
     known = Known(model, engine)
     made = make_filter(filter_, known, seed)
     threshold = filter_threshold(made, known)
@@ -75,8 +75,8 @@ class Runtime:
     """Classifies frames, one at a time, and asks the cloud about ambiguous ones; any thread may call.
 
     deadline_s: how long a frame waits for the cloud; `patience_s` instead makes it wait for a live worker, as a
-    replay does, and `LinkError` when none answers in that time. engine: a name of `engines.ENGINES`, None the fastest.
-    budget: what may go up.
+    replay does, and `LinkError` when none answers in that time. engine: a name of `engines.ENGINES`, None the fastest;
+    threads: of it. budget: what may go up.
     `DeviceError`: the model lacks what the filter needs; `MissingEngine`.
     """
 
@@ -93,12 +93,13 @@ class Runtime:
         deadline_s: float,
         patience_s: float | None = None,
         engine: str | None = None,
+        threads: int = 1,
         budget: Budget | None = None,
     ) -> None:
         self.budget = budget
-        self._active = _activate(model, no, filter_, seed, engine)
+        self._active = _activate(model, no, filter_, seed, engine, threads)
         self._shadow: tuple[_Active, ShadowListener] | None = None
-        self._filter, self._seed, self._engine = filter_, seed, engine
+        self._filter, self._seed, self._engine, self._threads = filter_, seed, engine, threads
         self._store, self._clock, self._health = store, clock, health
         self._deadline_s, self._patience_s = deadline_s, patience_s
         self._offload: Asked | None = None
@@ -158,14 +159,14 @@ class Runtime:
         if shadow is not None and shadow[0].model is model:
             self._active = shadow[0]
         else:
-            self._active = _activate(model, no, self._filter, self._seed, self._engine)
+            self._active = _activate(model, no, self._filter, self._seed, self._engine, self._threads)
 
     def shadow(self, model: EdgeModel, no: int, listener: ShadowListener) -> None:
         """Let another exit on the same features answer frames silently, too, until `listener(edge, other)` is false.
 
         The listener runs on the frame's thread before the next frame is begun; it may swap.
         """
-        self._shadow = _activate(model, no, self._filter, self._seed, self._engine), listener
+        self._shadow = _activate(model, no, self._filter, self._seed, self._engine, self._threads), listener
 
     def status(self) -> dict[str, Any]:
         """Frames and uploads since the start, model and health."""

@@ -40,6 +40,7 @@ class EdgeOptions(TypedDict, total=False):
     send: str
     encoder: str | None
     engine: str | None
+    threads: int
     strict: bool
     record: str | os.PathLike[str] | None
     record_as: str

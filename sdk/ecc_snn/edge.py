@@ -43,10 +43,10 @@ class Edge:
     deadline_ms: how long an ambiguous frame waits for the cloud. filter: what is ambiguous. budget: what may go up at
     most, "5%" of the frames or "2MB/h". send: "features" or "frames". encoder: of a model with several, the name of
     the one to send by, default the one that the moment allows. engine: what runs the network, default the
-    fastest one that is installed. strict: False for a loop that must go on: nothing that it calls raises, see
-    `classify`. record: a new .mcap to write all of it to; record_as: "frames", or "spikes" without pictures. ca:
-    certificates to trust instead of the system's. insecure: allow mqtt:// to another machine. link: used instead of
-    one to `broker`. clock: used instead of the machine's.
+    fastest one that is installed; threads: how many work on one frame. strict: False for a loop that must go on:
+    nothing that it calls raises, see `classify`. record: a new .mcap to write all of it to; record_as: "frames", or
+    "spikes" without pictures. ca: certificates to trust instead of the system's. insecure: allow mqtt:// to another
+    machine. link: used instead of one to `broker`. clock: used instead of the machine's.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class Edge:
         send: str = "features",
         encoder: str | None = None,
         engine: str | None = None,
+        threads: int = 1,
         strict: bool = True,
         record: str | os.PathLike[str] | None = None,
         record_as: str = "frames",
@@ -83,6 +84,7 @@ class Edge:
             send=send,
             encoder=encoder,
             engine=engine,
+            threads=threads,
             ca=None if ca is None else Path(ca),
             insecure=insecure,
             record=None if record is None else Path(record),

@@ -369,6 +369,7 @@ WRONG_USAGE = (
     ["notify"],
     ["fly"],
     [*START, "--deadline-ms", "x"],
+    [*START, "--threads", "0"],
 )
 HELP = tuple([name, "--help"] for name in ("start", "replay", "status", "buffer", "notify", "rollback"))
 Ended = Callable[[list[str]], subprocess.CompletedProcess[str]]

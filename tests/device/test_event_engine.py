@@ -269,6 +269,49 @@ def test_threads_may_share_an_engine() -> None:
     assert wrong == []
 
 
+@given(st.data())
+@settings(deadline=None, max_examples=40)
+def test_threads_that_share_a_frame_give_the_same_bits(data: st.DataObject) -> None:
+    program = data.draw(programs())
+    frame, split = data.draw(frames_for(program)), data.draw(spikes_for(program.split_shape))
+    alone, shared = EventEngine(program), EventEngine(program, data.draw(st.integers(2, 5)))
+    for _ in range(3):
+        assert shared.head(frame).tobytes() == alone.head(frame).tobytes()
+        assert shared.encode(split).tobytes() == alone.encode(split).tobytes()
+        assert shared.exit(split).tobytes() == alone.exit(split).tobytes()
+
+
+def test_engines_that_want_the_same_helpers_do_not_wait_for_each_other() -> None:
+    rng = np.random.default_rng(4)
+    spikes = rng.random((3, 24, 17, 17)) < 0.2
+    expected = Arena([layer := conv(rng, 24, 40)], spikes.shape, pixels=False).run(spikes).tobytes()
+    found: list[bytes] = []
+
+    def work() -> None:
+        arena = Arena([layer], spikes.shape, pixels=False, threads=3)
+        found.extend(arena.run(spikes).tobytes() for _ in range(200))
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert set(found) == {expected}
+    assert len(found) == 800
+
+
+def test_a_forked_process_finds_helpers_of_its_own() -> None:
+    rng = np.random.default_rng(5)
+    spikes = rng.random((2, 16, 12, 12)) < 0.3
+    arena = Arena([conv(rng, 16, 16)], spikes.shape, pixels=False, threads=2)
+    expected = arena.run(spikes).tobytes()
+    child = os.fork()
+    if child == 0:
+        os._exit(int(arena.run(spikes).tobytes() != expected))
+    assert os.waitpid(child, 0)[1] == 0
+    assert arena.run(spikes).tobytes() == expected
+
+
 def test_a_frame_leaves_no_memory_behind() -> None:
     program = small_program(steps=4)
     engine = EventEngine(program)

@@ -56,6 +56,12 @@ def test_an_unknown_engine_is_named_with_the_known_ones() -> None:
     assert str(caught.value) == "there is no engine 'quantum'; choose one of: event, numpy, reference, tflite, torch"
 
 
+@pytest.mark.parametrize("threads", [0, 65])
+def test_a_number_of_threads_that_makes_no_sense_is_refused(threads: int) -> None:
+    with pytest.raises(DeviceError, match=rf"^an engine has 1 to 64 threads, not {threads}$"):
+        make_engine("event", small_program(), threads)
+
+
 @pytest.mark.usefixtures("no_library")
 def test_an_engine_that_is_asked_for_and_missing_names_the_command_that_installs_it() -> None:
     with pytest.raises(MissingEngine) as caught:

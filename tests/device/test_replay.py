@@ -43,7 +43,7 @@ def available(engines: Sequence[str], models: TinyModels) -> list[str]:
     found = []
     for name in engines:
         try:
-            ENGINES[name](models.program)
+            ENGINES[name](models.program, 1)
         except MissingEngine:
             continue
         found.append(name)

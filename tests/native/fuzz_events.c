@@ -1,5 +1,5 @@
 /* Random programs through the event engine: sound ones, whose bits must not depend on the instruction set nor on how a
- * frame is cut into calls, and wild ones, which it must refuse or survive.
+ * frame is cut into calls or shared by threads, and wild ones, which it must refuse or survive.
  *
  * Built with sanitizers by `make test-native`: blobs, inputs and outputs are exactly as large as they are said to be, and
  * the parts of an arena lie between poisoned bytes.
@@ -10,8 +10,10 @@
 
 #include "events.h"
 
+#define BITS 0x87057cb907c34732u /* of 20000 rounds, on every processor, with every compiler and number of threads */
+#ifndef ROUNDS
 #define ROUNDS 20000
-#define BITS 0x87057cb907c34732u /* of so many rounds, on every processor and with every compiler */
+#endif
 #define MAX_NODES 8
 #define MAX_BLOB (4 << 20)
 #define MAX_ARENA ((size_t)32 << 20)
@@ -204,6 +206,7 @@ static struct loaded load(struct made *m, int isa, int round)
     struct ecc_program program = m->program;
     program.blob = blob;
     program.isa = isa;
+    program.threads = 1 + (round + isa) % 4;
     int error = ecc_events_measure(&program, &l.bytes);
     expect(error == ECC_OK || error == ECC_ARGUMENT || error == ECC_ROOM, "an unknown error", round);
     if (error == ECC_OK && l.bytes <= MAX_ARENA) {
@@ -373,6 +376,6 @@ int main(void)
     for (int round = 0; round < ROUNDS / 10; round++)
         limit(round);
     printf("event engine: %d rounds, bits %016llx\n", ROUNDS, (unsigned long long)digest);
-    expect(digest == BITS, "other bits than on other processors", ROUNDS);
+    expect(ROUNDS != 20000 || digest == BITS, "other bits than on other processors", ROUNDS);
     return 0;
 }

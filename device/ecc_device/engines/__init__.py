@@ -18,6 +18,7 @@ from ecc_model.program import Program
 __all__ = [
     "DEFAULT",
     "ENGINES",
+    "MAX_THREADS",
     "Engine",
     "EventEngine",
     "NumpyEngine",
@@ -28,13 +29,14 @@ __all__ = [
     "make_engine",
 ]
 
-ENGINES: dict[str, Callable[[Program], Engine]] = {
+ENGINES: dict[str, Callable[[Program, int], Engine]] = {  # int: threads
     "event": EventEngine,
-    "numpy": NumpyEngine,
-    "reference": ReferenceEngine,
+    "numpy": lambda program, threads: NumpyEngine(program),
+    "reference": lambda program, threads: ReferenceEngine(program),
     "tflite": TfliteEngine,
-    "torch": TorchEngine,
+    "torch": lambda program, threads: TorchEngine(program),
 }
+MAX_THREADS = 64
 DEFAULT, FALLBACK = "event", "numpy"
 
 _log = logging.getLogger("ecc_device")
@@ -46,19 +48,22 @@ def check_engine(name: str | None) -> None:
         raise DeviceError(f"there is no engine '{name:.20}'; choose one of: {', '.join(ENGINES)}")
 
 
-def make_engine(name: str | None, program: Program) -> Engine:
+def make_engine(name: str | None, program: Program, threads: int = 1) -> Engine:
     """The engine `name` for a program, or (None) the fastest one here: `event`, and `numpy` where that is missing.
 
-    `DeviceError` for a name that is none, `MissingEngine` for one that is not installed.
+    threads: how many `event` and `tflite` use for a frame, 1 to 64; the others go by their libraries' own settings.
+    `DeviceError` for a name or a number that is none, `MissingEngine` for an engine that is not installed.
     """
     check_engine(name)
+    if not 1 <= threads <= MAX_THREADS:
+        raise DeviceError(f"an engine has 1 to {MAX_THREADS} threads, not {threads}")
     try:
-        return ENGINES[name or DEFAULT](program)
+        return ENGINES[name or DEFAULT](program, threads)
     except MissingEngine as error:
         if name is not None:
             raise
         _warn_once(str(error))
-        return ENGINES[FALLBACK](program)
+        return ENGINES[FALLBACK](program, threads)
 
 
 @functools.cache

@@ -43,6 +43,7 @@ class _Program(ctypes.Structure):
         ("pixels", ctypes.c_int32),
         ("shape", ctypes.c_int32 * 4),
         ("isa", ctypes.c_int32),
+        ("threads", ctypes.c_int32),
     ]
 
 
@@ -63,10 +64,11 @@ def chosen_isa() -> str:
 class Arena:
     """Layers in the memory of the C library; membranes stay in it from call to call. Any thread may run it.
 
-    shape: (T, C, H, W) of the input, which is a frame (`pixels`) or spikes. `MissingEngine`, `DeviceError`.
+    shape: (T, C, H, W) of the input, which is a frame (`pixels`) or spikes; threads share the rows of each map.
+    `MissingEngine`, `DeviceError`.
     """
 
-    def __init__(self, layers: Sequence[Layer], shape: Shape, *, pixels: bool) -> None:
+    def __init__(self, layers: Sequence[Layer], shape: Shape, *, pixels: bool, threads: int = 1) -> None:
         self._lock = threading.Lock()
         described, blob, self._out, self._layers = _describe(layers, shape)
         self._readout = isinstance(layers[-1], Readout)
@@ -79,6 +81,7 @@ class Arena:
             pixels=pixels,
             shape=(ctypes.c_int32 * 4)(*shape),
             isa=ISAS[chosen_isa()],
+            threads=threads,
         )
         size = ctypes.c_size_t()
         self._check(_library().ecc_events_measure(ctypes.byref(program), ctypes.byref(size)))

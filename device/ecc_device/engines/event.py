@@ -19,16 +19,20 @@ from ecc_model.program import Program
 class EventEngine:
     """Adds, for each spike, one row of weights to the sums that it reaches; nothing is allocated for a frame.
 
-    isa: the instruction set in use. `MissingEngine` where the C library was not built.
+    isa: the instruction set in use; threads: how many share the rows of a map, while no other engine of the process
+    uses them. `MissingEngine` where the C library was not built.
     """
 
     name = "event"
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, threads: int = 1) -> None:
         self.program = program
         self.isa = chosen_isa()
-        self._head = Arena(program.head, program.frame_shape, pixels=True)
-        self._encoders = [Arena(layers, program.split_shape, pixels=False) for layers in program.encoders]
+        self._threads = threads
+        self._head = Arena(program.head, program.frame_shape, pixels=True, threads=threads)
+        self._encoders = [
+            Arena(layers, program.split_shape, pixels=False, threads=threads) for layers in program.encoders
+        ]
         self._exits = Exits(program, self.segment)
 
     def head(self, frame: Pixels, start: int = 0, stop: int | None = None) -> Spikes:
@@ -46,5 +50,5 @@ class EventEngine:
 
     def segment(self, layers: Sequence[Layer], shape: Shape) -> Run:
         """See `Engine.segment`."""
-        arena = Arena(layers, shape, pixels=False)
+        arena = Arena(layers, shape, pixels=False, threads=self._threads)
         return lambda spikes, start=0: arena.run(spikes, start, len(spikes))

@@ -29,12 +29,13 @@ class TfliteEngine(WholeHead):
 
     name = "tflite"
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, threads: int = 1) -> None:
         self.program = program
         interpreter, hybrid = _runtime()
 
         def section(layers: Sequence[Layer], shape: Shape, *, pixels: bool = False, still: bool = False) -> _Section:
-            return _Section(interpreter, section_file(layers, shape, pixels=pixels, still=still, hybrid=hybrid))
+            file = section_file(layers, shape, pixels=pixels, still=still, hybrid=hybrid)
+            return _Section(interpreter(model_content=file, num_threads=threads))
 
         self._still = section(program.head, program.frame_shape, pixels=True, still=True)
         self._moving: _Section | None = None  # frames of T images are rare
@@ -71,9 +72,9 @@ class TfliteEngine(WholeHead):
 class _Section:
     """A graph and its memory; one call at a time."""
 
-    def __init__(self, interpreter: Callable[..., Any], file: bytes) -> None:
+    def __init__(self, interpreter: Any) -> None:
         self._lock = threading.Lock()
-        self._interpreter = interpreter(model_content=file, num_threads=1)
+        self._interpreter = interpreter
         self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._output = self._interpreter.get_output_details()[0]["index"]

@@ -201,16 +201,24 @@ static int run(void *arena, size_t bytes, const uint8_t *input, size_t input_byt
         return ECC_ARGUMENT;
     call.sums = output;
     const struct ecc_kernel *kernel = ecc_kernel_of(plan->isa);
+    uint32_t threads = plan->threads > 1 ? ecc_team_gather(plan->threads) : 1;
     for (uint32_t i = 0; i < plan->nodes; i++) {
         const struct ecc_node *node = plan->node + i;
         uint64_t begin = spent ? nanoseconds() : 0;
         if (node->op == ECC_MAX_POOL)
             (node->main.from.pixels ? pool_pixels : pool_spikes)(&call, node);
-        else if (node->op != ECC_AVERAGE_POOL)
-            kernel->layer(&call, node);
+        else if (node->op != ECC_AVERAGE_POOL) {
+            int dense = kernel->prepare(&call, node);
+            if (threads > 1 && node->to.height >= threads)
+                ecc_team_rows(&call, node, dense);
+            else
+                kernel->rows(&call, node, dense, 0, node->to.height);
+        }
         if (spent)
             spent[i] = nanoseconds() - begin;
     }
+    if (threads > 1)
+        ecc_team_dismiss();
     if (last->op != ECC_READOUT)
         unpack(&last->to, call.count, call.arena + last->to.bits, output);
     return ECC_OK;

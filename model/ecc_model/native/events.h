@@ -21,6 +21,7 @@
 #define ECC_MAX_STEPS 16
 #define ECC_MAX_SIDE 4096
 #define ECC_MAX_CHANNELS 65535
+#define ECC_MAX_THREADS 64
 #define ECC_LEAK_ONE (1 << 15)  /* leaks are in units of 2^-15 */
 #define ECC_SLACK 64            /* numbers that may be read or written behind the end of a list or of cells */
 #define ECC_STREAMS(steps) (((steps) * 3 + 1) / 2) /* lists of events at once: three for two steps */
@@ -40,12 +41,13 @@ struct ecc_layer {
     uint64_t weight, bias, theta, shortcut_weight, gain, shortcut_gain;
 };
 
-/* `shape`: steps, channels, height, width of the input; `pixels`: it is a frame of bytes, else spikes. */
+/* `shape`: steps, channels, height, width of the input; `pixels`: it is a frame of bytes, else spikes; `threads`: how
+ * many share the rows of a map. */
 struct ecc_program {
     const struct ecc_layer *layers;
     const uint8_t *blob;
     size_t blob_bytes;
-    int32_t layer_count, pixels, shape[4], isa;
+    int32_t layer_count, pixels, shape[4], isa, threads;
 };
 
 /* The instruction set that `wanted` stands for; ECC_ARGUMENT if this processor does not have it. */

@@ -44,7 +44,7 @@ inline_ uwide_v dot(uwide_v sums, const void *weights, int32_t cells)
 
 #include "events_kernel.h"
 
-const struct ecc_kernel ecc_kernel_avx512vnni = {LANES, CELLS, layer, silence, add};
+const struct ecc_kernel ecc_kernel_avx512vnni = {LANES, CELLS, prepare, rows, silence, add};
 
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -122,4 +122,4 @@ inline_ uwide_v dot(uwide_v sums, const void *weights, int32_t cells)
 
 #include "events_kernel.h"
 
-const struct ecc_kernel ecc_kernel_baseline = {LANES, CELLS, layer, silence, add};
+const struct ecc_kernel ecc_kernel_baseline = {LANES, CELLS, prepare, rows, silence, add};

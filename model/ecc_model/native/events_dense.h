@@ -121,16 +121,14 @@ inline_ void windows_of_steps(int windows, const struct ecc_call *call, const st
 }
 
 /* The last tile of a line begins with windows that were there before; lines shorter than a tile go window by window. */
-static void multiply_and_fire(const struct ecc_call *call, const struct ecc_node *node)
+static void multiply_and_fire(const struct ecc_call *call, const struct ecc_node *node, uint32_t low, uint32_t high)
 {
     const struct ecc_dense *d = &node->dense;
-    const cell *line = (const cell *)(const void *)(call->arena + d->cells);
-    size_t apart = (size_t)node->main.stride * d->position;
+    size_t apart = (size_t)node->main.stride * d->position, down = (size_t)node->main.stride * d->line;
+    const cell *line = (const cell *)(const void *)(call->arena + d->cells) + low * down;
     uint32_t width = node->to.width;
-    uint64_t position = 0;
-    for (uint32_t t = 0; t < steps_to_sum(call, node); t++)
-        fill_cells(call, node, t);
-    for (uint32_t oy = 0; oy < node->to.height; oy++, position += width, line += node->main.stride * d->line) {
+    uint64_t position = (uint64_t)low * width;
+    for (uint32_t oy = low; oy < high; oy++, position += width, line += down) {
         if (width < TILE)
             for (uint32_t x = 0; x < width; x++)
                 windows_of_steps(1, call, node, position + x, line + x * apart, 0);

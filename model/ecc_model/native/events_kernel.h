@@ -12,18 +12,14 @@
 #include "events_neurons.h"
 #include "events_dense.h"
 
-static void convolution(const struct ecc_call *call, const struct ecc_node *node)
+static void convolution(const struct ecc_call *call, const struct ecc_node *node, uint32_t low, uint32_t high)
 {
     steps_of_sums x;
     struct lists l;
-    double events = open_lists(&l, call, &node->main, node->row, 0);
-    if (node->dense.weight && is_dense(node, events)) {
-        multiply_and_fire(call, node);
-        return;
-    }
+    open_lists(&l, call, &node->main, node->row, 0, low);
     int sparse = call->count == call->plan->steps && !l.inverted;
-    uint64_t position = 0;
-    for (uint32_t oy = 0; oy < node->to.height; oy++) {
+    uint64_t position = (uint64_t)low * node->to.width;
+    for (uint32_t oy = low; oy < high; oy++) {
         if (!gather_row(call, &l, oy) && sparse) {
             copy_silence(call, node, position, node->to.width);
             position += node->to.width;
@@ -48,7 +44,7 @@ static void readout(const struct ecc_call *call, const struct ecc_node *node)
 {
     steps_of_sums x;
     struct lists l;
-    open_lists(&l, call, &node->main, node->row, 0);
+    open_lists(&l, call, &node->main, node->row, 0, 0);
     gather_row(call, &l, 0);
     const int32_t *base = start_from(call, &l, 0, 0, ecc_numbers(call, node->bias));
     FOR_BLOCKS(node->row) {
@@ -84,17 +80,17 @@ inline_ void join(const struct ecc_call *call, const struct ecc_node *node, uint
     }
 }
 
-static void residual(const struct ecc_call *call, const struct ecc_node *node)
+static void residual(const struct ecc_call *call, const struct ecc_node *node, uint32_t low, uint32_t high)
 {
     steps_of_sums x, y;
     struct lists main, shortcut;
     const int32_t *zeros = ecc_numbers(call, node->zeros);
     int bare = node->shortcut.kernel_height == 0;
-    uint64_t position = 0;
-    open_lists(&main, call, &node->main, node->row, 0);
+    uint64_t position = (uint64_t)low * node->to.width;
+    open_lists(&main, call, &node->main, node->row, 0, low);
     if (!bare)
-        open_lists(&shortcut, call, &node->shortcut, node->row, 1);
-    for (uint32_t oy = 0; oy < node->to.height; oy++) {
+        open_lists(&shortcut, call, &node->shortcut, node->row, 1, low);
+    for (uint32_t oy = low; oy < high; oy++) {
         gather_row(call, &main, oy);
         if (!bare)
             gather_row(call, &shortcut, oy);
@@ -113,14 +109,26 @@ static void residual(const struct ecc_call *call, const struct ecc_node *node)
     }
 }
 
-static void layer(const struct ecc_call *call, const struct ecc_node *node)
+static int prepare(const struct ecc_call *call, const struct ecc_node *node)
 {
-    if (node->main.from.pixels)
-        multiply_and_fire(call, node);
+    struct lists l;
+    if (!node->dense.weight)
+        return 0;
+    if (!node->main.from.pixels && !is_dense(node, open_lists(&l, call, &node->main, node->row, 0, 0)))
+        return 0;
+    for (uint32_t t = 0; t < steps_to_sum(call, node); t++)
+        fill_cells(call, node, t);
+    return 1;
+}
+
+static void rows(const struct ecc_call *call, const struct ecc_node *node, int dense, uint32_t low, uint32_t high)
+{
+    if (dense)
+        multiply_and_fire(call, node, low, high);
     else if (node->op == ECC_READOUT)
         readout(call, node);
     else if (node->op == ECC_RESIDUAL)
-        residual(call, node);
+        residual(call, node, low, high);
     else
-        convolution(call, node);
+        convolution(call, node, low, high);
 }

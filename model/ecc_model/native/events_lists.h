@@ -13,7 +13,7 @@ struct stream {
 struct lists {
     const struct ecc_synapses *s;
     uint32_t row;      /* bytes of a row of weights */
-    uint32_t expanded; /* rows of the map in the ring so far */
+    uint32_t expanded; /* the next row of the map for the ring */
     uint64_t inverted; /* all ones: most inputs fire, so the lists hold those that do not */
     uint32_t streams;
     struct stream stream[ECC_STREAMS(ECC_MAX_STEPS)];
@@ -56,15 +56,17 @@ inline_ double take_census(const struct ecc_call *call, struct lists *l, int *sh
     return (double)listed / (double)(seen * call->count) * window;
 }
 
-/* Returns the mean number of events that the lists hold for a step of a window, by a sample. */
+/* Lists for output rows from `low` on. Returns the mean number of events that they hold for a step of a window, by a
+ * sample. */
 inline_ double open_lists(struct lists *l, const struct ecc_call *call, const struct ecc_synapses *s, uint32_t row,
-                          int which)
+                          int which, uint32_t low)
 {
     int shared;
     uint64_t rows = (uint64_t)ECC_STREAMS(call->plan->steps) * s->kernel_height;
     l->s = s;
     l->row = row;
-    l->expanded = l->streams = l->summed[1] = 0;
+    l->streams = l->summed[1] = 0;
+    l->expanded = low * s->stride > s->padding ? low * s->stride - s->padding : 0;
     double events = take_census(call, l, &shared);
     for (uint32_t t = 0; t < call->count; t++) {
         l->stream[l->streams++] = (struct stream){t, t, 0};
@@ -75,9 +77,10 @@ inline_ double open_lists(struct lists *l, const struct ecc_call *call, const st
         l->stream[l->streams++] = (struct stream){t, t - 1, ~(uint64_t)0};
     }
     l->places = ecc_list_places(s);
-    l->list = (uint32_t *)(void *)(call->arena + call->plan->lists[which]);
+    uint64_t own = call->thread * call->plan->list_bytes[which];
+    l->list = (uint32_t *)(void *)(call->arena + call->plan->lists[which] + own);
     l->starts = l->list + rows * l->places;
-    l->strip = (uint32_t *)(void *)(call->arena + call->plan->strips[which]);
+    l->strip = (uint32_t *)(void *)(call->arena + call->plan->strips[which] + own);
     l->strip_starts = l->strip + rows * l->places;
     return events;
 }

@@ -82,7 +82,7 @@ static int plan_synapses(const struct ecc_program *program, struct ecc_plan *pla
     if (!s->from.pixels) {
         s->weight = place(plan, inputs * node->row);
         s->taps = place(plan, taps * node->row * 4);
-        s->full = place(plan, (uint64_t)node->row * 4);
+        s->full = place(plan, (uint64_t)plan->threads * node->row * 4);
     }
     return ECC_OK;
 }
@@ -207,13 +207,15 @@ static int make_plan(const struct ecc_program *program, struct ecc_plan *plan)
     int isa;
     memset(plan, 0, sizeof *plan);
     TRY(ecc_events_isa(program->isa, &isa));
-    if (!between(program->layer_count, 1, ECC_MAX_LAYERS) || !between(shape[0], 1, ECC_MAX_STEPS)
+    if (!between(program->threads, 1, ECC_MAX_THREADS) || !between(program->layer_count, 1, ECC_MAX_LAYERS)
+        || !between(shape[0], 1, ECC_MAX_STEPS)
         || !between(shape[1], 1, program->pixels ? 3 : ECC_MAX_CHANNELS) || !between(shape[2], 1, ECC_MAX_SIDE)
         || !between(shape[3], 1, ECC_MAX_SIDE))
         return ECC_ARGUMENT;
     plan->isa = (uint32_t)isa;
     plan->steps = (uint32_t)shape[0];
     plan->nodes = (uint32_t)program->layer_count;
+    plan->threads = (uint32_t)program->threads;
     place(plan, sizeof *plan);
     for (unsigned byte = 0; byte < 256; byte++)
         for (uint8_t bit = 0; bit < 8; bit++)
@@ -221,7 +223,6 @@ static int make_plan(const struct ecc_program *program, struct ecc_plan *plan)
                 plan->byte.places[byte][plan->byte.count[byte]++] = bit;
     uint32_t channels = (uint32_t)shape[1], height = (uint32_t)shape[2], width = (uint32_t)shape[3];
     plan->input = program->pixels ? pixel_map(channels, height, width) : spike_map(plan, channels, height, width);
-    uint64_t lists[2] = {0, 0};
     for (int32_t i = 0; i < program->layer_count; i++) {
         const struct ecc_layer *layer = program->layers + i;
         struct ecc_node *node = plan->node + i;
@@ -236,17 +237,18 @@ static int make_plan(const struct ecc_program *program, struct ecc_plan *plan)
         TRY(pool ? plan_pool(plan, node, layer) : plan_neurons(program, plan, node, layer));
         for (int which = 0; which < 2; which++) {
             uint64_t bytes = list_bytes(plan, which ? &node->shortcut : &node->main);
-            lists[which] = bytes > lists[which] ? bytes : lists[which];
+            plan->list_bytes[which] = bytes > plan->list_bytes[which] ? bytes : plan->list_bytes[which];
         }
-        if (plan->bytes > LIMIT || lists[0] > LIMIT || lists[1] > LIMIT)
+        if (plan->bytes > LIMIT || plan->list_bytes[0] > LIMIT || plan->list_bytes[1] > LIMIT)
             return ECC_ROOM;
     }
     const struct ecc_node *last = plan->node + plan->nodes - 1;
     if (last->op != ECC_READOUT && (last->to.pixels || last->to.pool != 1))
         return ECC_ARGUMENT;
     for (int which = 0; which < 2; which++) {
-        plan->lists[which] = place(plan, lists[which]);
-        plan->strips[which] = place(plan, lists[which]);
+        plan->list_bytes[which] = (plan->list_bytes[which] + 63) / 64 * 64;
+        plan->lists[which] = place(plan, plan->threads * plan->list_bytes[which]);
+        plan->strips[which] = place(plan, plan->threads * plan->list_bytes[which]);
     }
     return ECC_OK;
 }

@@ -16,7 +16,7 @@ struct ecc_synapses { /* kernel_height 0: none */
     uint32_t kernel_height, kernel_width, stride, padding;
     uint64_t weight; /* this and the next two: not for a layer on the frame, which has its weights in ecc_dense */
     uint64_t taps; /* int32 (kernel_width, kernel_height, row): the sum of each tap's rows */
-    uint64_t full; /* int32 (row): what a window in which all inputs fire would sum up to */
+    uint64_t full; /* int32 (threads, row): what a window in which all inputs fire would sum up to */
 };
 
 #ifndef DENSE_WIDTH
@@ -62,10 +62,11 @@ struct ecc_plan {
         uint64_t from, to;
     } guard[ECC_MAX_GUARDS];
     uint32_t guards;
-    uint32_t isa, steps, nodes;
+    uint32_t isa, steps, nodes, threads;
     struct ecc_map input;
     struct ecc_bytes byte;
-    uint64_t lists[2], strips[2]; /* of events, for main and shortcut synapses */
+    uint64_t lists[2], strips[2]; /* of events, for main and shortcut synapses; each thread's */
+    uint64_t list_bytes[2];       /* of one thread's */
     struct ecc_node node[ECC_MAX_LAYERS];
 };
 
@@ -77,14 +78,18 @@ struct ecc_call {
     const struct ecc_plan *plan;
     const uint8_t *input;
     uint32_t start, count;
-    int still;     /* one frame for all steps */
-    int32_t *sums; /* of the readout */
+    int still;       /* one frame for all steps */
+    int32_t *sums;   /* of the readout */
+    uint32_t thread; /* whose lists are used */
 };
 
 struct ecc_kernel {
     uint32_t lanes; /* sums of 16 bits in a vector */
     uint32_t cells; /* inputs that are multiplied at a time, each with its own weight: two or four */
-    void (*layer)(const struct ecc_call *, const struct ecc_node *);   /* neurons or readout */
+    /* A layer with neurons, or the readout: what all threads need, and the output rows low to high - 1. `dense`, which
+     * the one returns and the other takes: all inputs are multiplied. */
+    int (*prepare)(const struct ecc_call *, const struct ecc_node *);
+    void (*rows)(const struct ecc_call *, const struct ecc_node *, int dense, uint32_t low, uint32_t high);
     void (*silence)(const struct ecc_call *, const struct ecc_node *); /* fills node->silent */
     void (*add)(const int8_t *weights, uint32_t row, const uint32_t *events, size_t count, int32_t *sums);
 };
@@ -99,6 +104,11 @@ extern const struct ecc_kernel ecc_kernel_avxvnni;
 extern const struct ecc_kernel ecc_kernel_baseline;
 
 const struct ecc_kernel *ecc_kernel_of(uint32_t isa);
+
+/* Threads that share the rows of layers, one call at a time: events_team.c. */
+uint32_t ecc_team_gather(uint32_t threads); /* how many there are, with the caller; 1: nobody else has time */
+void ecc_team_rows(const struct ecc_call *call, const struct ecc_node *node, int dense); /* among all of these */
+void ecc_team_dismiss(void);
 
 static inline int32_t *ecc_numbers(const struct ecc_call *call, uint64_t place)
 {

@@ -103,7 +103,7 @@ inline_ const int32_t *start_from(const struct ecc_call *call, struct lists *l, 
         ;
     for (; seen[3] > seen[2] && top + seen[3] > s->from.height; seen[3]--)
         ;
-    int32_t *full = ecc_numbers(call, s->full);
+    int32_t *full = ecc_numbers(call, s->full) + (size_t)call->thread * l->row;
     if (l->summed[1] && memcmp(seen, l->summed, sizeof seen) == 0)
         return full;
     memcpy(l->summed, seen, sizeof seen);

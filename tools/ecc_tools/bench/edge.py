@@ -18,7 +18,7 @@ import numpy as np
 import typer
 from numpy.typing import ArrayLike, NDArray
 
-from ecc_device.engines import ENGINES, Engine, make_engine
+from ecc_device.engines import ENGINES, MAX_THREADS, Engine, make_engine
 from ecc_device.engines.arena import ISA, chosen_isa
 from ecc_model import console
 from ecc_model.errors import DeviceError
@@ -59,13 +59,16 @@ def random_subjects(steps: Sequence[int], widths: Sequence[float], rates: Sequen
         yield Subject(f"VGG-9 width {width:g}, T {count}, {rate:.0%} firing", program, frames, asked)
 
 
-def candidates(program: Program, against: Sequence[str], isas: Sequence[str]) -> dict[str, Engine]:
-    """Engines by name: the event engine, its other builds, and what else is asked for."""
+def candidates(
+    program: Program, against: Sequence[str], isas: Sequence[str], threads: Sequence[int] = ()
+) -> dict[str, Engine]:
+    """Engines by name: the event engine, its other builds, itself with more threads, and what else is asked for."""
     made: dict[str, Engine] = {OURS: make_engine(OURS, program)}
     for isa in isas:
         with _environment(isa):
             if isa != made[OURS].isa:  # type: ignore[attr-defined]
                 made[f"{OURS} ({isa})"] = make_engine(OURS, program)
+    made |= {f"{OURS} ({count} threads)": make_engine(OURS, program, count) for count in threads}
     return made | {name: make_engine(name, program) for name in against if name in ENGINES}
 
 
@@ -176,6 +179,9 @@ def edge(
         Path | None, typer.Option(help="A run of dense-vgg9: its weights for 'ann' and 'ann-tflite'; accuracies too.")
     ] = None,
     isa: Annotated[list[str], typer.Option(help="Other builds of the event engine, as avx2.")] = [],  # noqa: B006
+    threads: Annotated[
+        list[int], typer.Option(min=2, max=MAX_THREADS, help="The event engine with so many, too.")
+    ] = [],  # noqa: B006
     steps: Annotated[list[int], typer.Option(min=1, max=16, help="T of random networks.")] = [4, 2],  # noqa: B006
     width: Annotated[list[float], typer.Option(min=0.05, help="Their widths.")] = [1.0, 0.5],  # noqa: B006
     rate: Annotated[list[float], typer.Option(min=0, max=1, help="How much fires in them.")] = [  # noqa: B006
@@ -201,7 +207,7 @@ def edge(
         if dense is not None and model is not None:
             trained, told["accuracy"] = trained_dense(dense, model, str(data), root, against)
             peers |= trained
-        row = measure(subject, candidates(subject.program, against, isa), peers, rounds) | told
+        row = measure(subject, candidates(subject.program, against, isa, threads), peers, rounds) | told
         measured["networks"].append(row)
         if not as_json:
             _print(row)
