@@ -343,6 +343,13 @@ def test_spikes_of_another_shape_are_refused() -> None:
         engine.exit(np.zeros((3, 4, 4, 4), np.bool_))
 
 
+@pytest.mark.parametrize(("start", "count"), [(0, 0), (0, -1), (3, 1), (2, 2), (0, 1 << 40)])
+def test_steps_that_make_no_sense_are_refused_before_there_is_room_for_them(start: int, count: int) -> None:
+    arena = Arena([conv(np.random.default_rng(0), 8, 8)], (3, 8, 4, 4), pixels=False)
+    with pytest.raises(DeviceError, match=rf"steps {start} to {start + count} of 3$"):
+        arena.run(np.zeros((3, 8, 4, 4), np.bool_), start, count)
+
+
 def test_steps_that_are_not_there_are_refused() -> None:
     program = small_program()
     arena = Arena(program.encoder, program.split_shape, pixels=False)

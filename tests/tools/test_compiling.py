@@ -174,6 +174,13 @@ def test_a_run_is_compiled_with_its_own_images_and_statistics(tmp_path):
     assert (wrong.exit_code, "a run knows its time steps; leave this out" in wrong.stderr) == (2, True)
 
 
+def test_a_network_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ModelNotFound, match=r"none: no such model file"):
+        CliRunner().invoke(
+            app, ["compile", str(tmp_path / "none"), "--data", "x.npz", "--out", "m.pt"], catch_exceptions=False
+        )
+
+
 def test_a_state_dict_needs_its_time_steps(tmp_path, checkpoint):
     wrong = CliRunner().invoke(app, ["compile", str(checkpoint), "--data", "x.npz", "--out", str(tmp_path / "m.pt")])
     assert wrong.exit_code == 2
@@ -188,6 +195,8 @@ def test_a_run_of_another_network_or_other_classes_is_refused(tmp_path):
     edge = train_run(tmp_path / "edge", data, NetworkConfig(kind="vgg9", width=0.1, steps=2), plan)
     with pytest.raises(RunError, match=r"edge knows the class 'across', which patterns lacks; give what it learnt"):
         open_edge_run(edge, dataclasses.replace(data, names=DIGITS[:4]))
+    with pytest.raises(RunError, match=r"edge did not learn from these images of patterns; give what it learnt from$"):
+        open_edge_run(edge, patterns(seed=1))
 
 
 def test_a_folder_is_no_checkpoint(tmp_path):

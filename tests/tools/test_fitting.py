@@ -270,6 +270,15 @@ def test_features_need_networks_with_a_layer_in_common(tmp_path):
         run(tmp_path / "run", config(loss=LossConfig(features=1.0)), teacher=tmp_path / "resnet")
 
 
+def test_a_run_that_an_older_version_chose_by_accuracy_is_not_resumed(tmp_path):
+    penalized = config(loss=LossConfig(rate=1.0))
+    run(tmp_path / "run", penalized)
+    state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    torch.save(state | {"best": 50.0}, tmp_path / "run" / "checkpoint.pt")
+    with pytest.raises(RunError, match=r"run kept its most accurate epoch, as older versions did; make the run anew$"):
+        run(tmp_path / "run", penalized, resume=True)
+
+
 ROWS = [
     {"accuracy": 84.2, "validation_loss": 0.50},
     {"accuracy": 79.1, "validation_loss": 0.66},

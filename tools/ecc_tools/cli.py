@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ecc_model import console
-from ecc_model.errors import EccError
+from ecc_model.errors import EccError, ModelNotFound
 from ecc_model.optional import require
 from ecc_model.progress import progress_bar
 from ecc_tools import train_commands
@@ -140,6 +140,8 @@ def compile_(
     from ecc_tools.edge_run import is_run, open_edge_run, write_run
     from ecc_tools.layers_compared import compare_layers
 
+    if not is_run(network) and not network.is_file():
+        raise ModelNotFound(network)
     if is_run(network) and steps is not None:
         raise typer.BadParameter("a run knows its time steps; leave this out", param_hint="--steps")
     if is_run(network):

@@ -41,7 +41,12 @@ def open_edge_run(folder: Path, data: DataSet) -> EdgeRun:
     foreign = [name for name in names if name not in data.names]
     if foreign:
         raise RunError(f"{folder} knows the class '{foreign[0]}', which {data.name} lacks; give what it learnt from")
-    learn, choose = (part.of([data.names.index(name) for name in names]) for part in data.training())
+    learn, choose = data.training()
+    if record.run.data.tasks:
+        classes = [data.names.index(name) for name in names]
+        learn, choose = learn.of(classes), choose.of(classes)
+    if learn.sha256 != record.provenance.data_sha256:
+        raise RunError(f"{folder} did not learn from these images of {data.name}; give what it learnt from")
     made_with = record.run.data.augmentation
     return EdgeRun(cast(SpikingVgg9, net), learn, choose, names, made_with, weights_sha256(folder))
 

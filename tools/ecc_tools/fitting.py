@@ -93,6 +93,8 @@ def fit(
             average.load(state["average"])
         start = state["epoch"] + 1
         rows = run.rows()[:start]
+        if "best" in state and rows and "operations" in rows[0]:
+            raise RunError(f"{folder} kept its most accurate epoch, as older versions did; make the run anew")
     began = time.monotonic()
     epochs = train(
         optimizer,

@@ -111,6 +111,8 @@ class Arena:
 
     def _call(self, function: Any, values: NDArray[Any], start: int, count: int | None, *more: int) -> NDArray[Any]:
         steps = self._steps - start if count is None else count
+        if not 0 <= start < start + steps <= self._steps:
+            raise self._unfit(values, start, steps)
         out: NDArray[Any]
         out = np.empty(self._out, np.int32) if self._readout else np.empty((steps, *self._out[1:]), np.bool_)
         to = ctypes.byref(ctypes.c_char.from_buffer(out.data))  # this and the copy below: sooner made than `out.ctypes`
@@ -119,11 +121,14 @@ class Arena:
                 self._address, self._size, values.tobytes(), values.nbytes, start, steps, to, out.nbytes, *more
             )
         if error < 0:
-            raise DeviceError(
-                f"the event engine takes spikes of {(steps, *self._in)} or a frame of that size, not {values.shape}; "
-                f"steps {start} to {start + steps} of {self._steps}"
-            )
+            raise self._unfit(values, start, steps)
         return out
+
+    def _unfit(self, values: NDArray[Any], start: int, steps: int) -> DeviceError:
+        return DeviceError(
+            f"the event engine takes spikes of {(steps, *self._in)} or a frame of that size, not {values.shape}; "
+            f"steps {start} to {start + steps} of {self._steps}"
+        )
 
     def _check(self, error: int) -> None:
         if error < 0:

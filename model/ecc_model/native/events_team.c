@@ -16,10 +16,10 @@
 
 #define PATIENCE 1024 /* looks before a waiting thread lets others have its processor, or sleeps */
 
-/* What there is to do: the number of the layer, how many threads may take part, and the parts that nobody has begun. */
-#define TICKET(layer, threads, parts) ((uint64_t)(layer) << 32 | (uint64_t)(threads) << 16 | (parts))
-#define THREADS_OF(ticket) ((uint32_t)((ticket) >> 16 & 0xffff))
-#define PARTS_OF(ticket) ((uint32_t)((ticket)&0xffff))
+/* What there is to do: how many threads may take part in the layer, and the parts of it that nobody has begun. */
+#define TICKET(threads, parts) ((threads) << 16 | (parts))
+#define THREADS_OF(ticket) ((ticket) >> 16)
+#define PARTS_OF(ticket) ((ticket)&0xffff)
 
 static struct {
     pthread_mutex_t at_work; /* held by the call that the team works for */
@@ -27,12 +27,11 @@ static struct {
     pthread_cond_t wake;
     uint32_t members; /* without the caller */
     uint32_t threads; /* that share the call's layers, with the caller */
-    uint32_t layers;  /* so far */
     const struct ecc_call *call;
     const struct ecc_node *node;
     int dense;
-    atomic_int open, asleep; /* a call is going on; members that would have to be woken */
-    _Atomic uint64_t ticket;
+    atomic_uint open, asleep; /* threads of the call that is going on; members that would have to be woken */
+    _Atomic uint32_t ticket;
     atomic_uint done; /* parts of the layer */
 } team = {.at_work = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
 
@@ -48,7 +47,7 @@ static void pause_a_little(void)
 /* Does a part of the layer, if there is one. What `team` says stays as it is until all parts are done. */
 static int do_part(uint32_t thread)
 {
-    uint64_t ticket = atomic_load_explicit(&team.ticket, memory_order_acquire);
+    uint32_t ticket = atomic_load_explicit(&team.ticket, memory_order_acquire);
     do {
         if (PARTS_OF(ticket) == 0 || thread >= THREADS_OF(ticket))
             return 0;
@@ -63,11 +62,11 @@ static int do_part(uint32_t thread)
     return 1;
 }
 
-static void sleep_until_called(void)
+static void sleep_until_called(uint32_t thread)
 {
     pthread_mutex_lock(&team.lock);
     atomic_fetch_add(&team.asleep, 1);
-    while (!atomic_load(&team.open))
+    while (atomic_load(&team.open) <= thread)
         pthread_cond_wait(&team.wake, &team.lock);
     atomic_fetch_sub(&team.asleep, 1);
     pthread_mutex_unlock(&team.lock);
@@ -83,10 +82,10 @@ static void *work(void *argument)
             pause_a_little();
         } else {
             looks = 0;
-            if (atomic_load(&team.open))
+            if (atomic_load(&team.open) > thread)
                 sched_yield();
             else
-                sleep_until_called();
+                sleep_until_called(thread);
         }
     }
     return NULL;
@@ -111,9 +110,7 @@ static void forget_in_children(void)
 
 static void hire(uint32_t members)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
     sigset_t all, before;
-    pthread_once(&once, forget_in_children);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the threads of the program */
     while (team.members < members) {
@@ -128,6 +125,8 @@ static void hire(uint32_t members)
 
 uint32_t ecc_team_gather(uint32_t threads)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, forget_in_children);
     if (pthread_mutex_trylock(&team.at_work) != 0)
         return 1;
     if (team.members + 1 < threads)
@@ -137,7 +136,7 @@ uint32_t ecc_team_gather(uint32_t threads)
         pthread_mutex_unlock(&team.at_work);
         return 1;
     }
-    atomic_store(&team.open, 1);
+    atomic_store(&team.open, team.threads);
     if (atomic_load(&team.asleep)) {
         pthread_mutex_lock(&team.lock);
         pthread_cond_broadcast(&team.wake);
@@ -152,8 +151,7 @@ void ecc_team_rows(const struct ecc_call *call, const struct ecc_node *node, int
     team.node = node;
     team.dense = dense;
     atomic_store_explicit(&team.done, 0, memory_order_relaxed);
-    uint64_t ticket = TICKET(++team.layers, team.threads, team.threads);
-    atomic_store_explicit(&team.ticket, ticket, memory_order_release);
+    atomic_store_explicit(&team.ticket, TICKET(team.threads, team.threads), memory_order_release);
     while (do_part(0))
         ;
     for (uint32_t looks = 1; atomic_load_explicit(&team.done, memory_order_acquire) < team.threads; looks++) {

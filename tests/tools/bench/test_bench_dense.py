@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from ecc_model.nets.neuron import Lif
 from ecc_model.nets.quantize import compile_network
 from ecc_model.nets.vgg import SpikingVgg9, VggConfig, to_unit
 from ecc_model.program import Program
-from ecc_tools.bench.dense import dense_of_run
+from ecc_tools.bench.dense import LEVELS, DenseLayer, dense_of_run
 from ecc_tools.bench.peers import DENSE as DENSE_PEERS
 from ecc_tools.cli import app
 from ecc_tools.data.parts import DataSet
@@ -70,6 +71,16 @@ def test_integers_answer_as_the_trained_floats_do(run: Path, runtime: str) -> No
     assert np.abs(logits - floats).max() < 0.2 * np.abs(floats).max()
 
 
+def test_a_bias_that_drowns_its_channels_weights_is_kept(run: Path, tmp_path: Path) -> None:
+    state = torch.load(run / "weights.pt", weights_only=True)
+    state["head.0.norm.weight"][0], state["head.0.norm.bias"][0] = 1e-6, 0.7
+    shutil.copytree(run, tmp_path / "run")
+    torch.save(state, tmp_path / "run" / "weights.pt")
+    first = dense_of_run(tmp_path / "run", spiking(), DIGITS, patterns().training()[1].frames)[0]
+    assert isinstance(first, DenseLayer)
+    assert first.bias[0] * first.scale[0] / LEVELS == pytest.approx(0.7, abs=1e-3)
+
+
 def test_a_run_that_cannot_stand_beside_the_model_is_refused(run: Path, tmp_path: Path) -> None:
     frames = patterns().training()[1].frames
     with pytest.raises(DeviceError, match=r"dense knows other classes than the model; train it on the same ones$"):
@@ -106,5 +117,7 @@ def test_the_command_tells_both_accuracies(run: Path, tmp_path: Path) -> None:
     assert network["accuracy"]["n"] == len(part.labels)
     assert min(network["accuracy"]["ann"], network["accuracy"]["ann-tflite"]) > 0.6
     assert set(network["candidates"]) == {"event", "ann", "ann-tflite"}
+    with pytest.raises(DeviceError, match=r"dense: nothing runs this network; add --against ann,ann-tflite$"):
+        CliRunner().invoke(app, ["bench", "edge", "--dense", str(run), *pair], catch_exceptions=False)
     with pytest.raises(DeviceError, match=r"dense: a trained dense network stands beside a trained edge; name that "):
         CliRunner().invoke(app, arguments, catch_exceptions=False)

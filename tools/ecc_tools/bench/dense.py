@@ -109,8 +109,7 @@ def _quantized(net: SpikingVgg9, frames: Pixels) -> DenseLayers:
             found.append(MaxPool(2))
             continue
         weight, bias = fold(module) if isinstance(module, SpikingConv) else _numbers(module.linear)
-        integer, _, weights = quantize(weight, np.zeros_like(bias))
-        whole = np.rint(bias / (weights * scale)).astype(np.int32)
+        integer, whole, weights = quantize(weight, bias / scale)  # in units of the input
         signed = module is modules[-1]  # logits
         reach = 2 * float(x.abs().max()) if signed else float(np.quantile(x.numpy(), IN_RANGE))
         scale = max(reach, 1e-6) / LEVELS

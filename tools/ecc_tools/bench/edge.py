@@ -195,6 +195,8 @@ def edge(
     """The event engine beside others on the same weights, in turns: milliseconds a frame, and ratios."""
     against = [name for given in against for name in given.split(",")]
     check_against(against)
+    if dense is not None and not set(against) & set(DENSE):
+        raise DeviceError(f"{dense}: nothing runs this network; add --against {','.join(DENSE)}")
     if dense is not None and model is None:
         raise DeviceError(f"{dense}: a trained dense network stands beside a trained edge; name that with --model")
     subjects: Iterator[Subject] = random_subjects(steps, width, rate)
@@ -240,17 +242,20 @@ def model_subject(path: Path, data: str | None, root: Path | None, count: int) -
 
 def trained_dense(run: Path, path: Path, data: str, root: Path | None, against: Sequence[str]) -> Dense:
     """A run's dense network in the runtimes that are asked for, and the accuracy of it and the model on test frames."""
-    from ecc_tools.collaborate.labelled import open_labelled
+    from ecc_tools.collaborate.labelled import check_classes, open_labelled
 
     model = read_edge(path)
 
     def known(part: str) -> tuple[list[Pixels], NDArray[np.str_]]:
         found = open_labelled(data, root, part)
+        check_classes(found, model.labels)
         truth = np.array(found.names)[found.labels]
         seen = np.isin(truth, model.labels)
         return list(found.frames[seen]), truth[seen]
 
-    layers = dense_of_run(run, model.program, model.labels, np.stack(known("validation")[0][:CALIBRATION_FRAMES]))
+    seen, _ = known("validation")
+    some = np.linspace(0, len(seen) - 1, min(len(seen), CALIBRATION_FRAMES)).astype(int)  # a folder lies class by class
+    layers = dense_of_run(run, model.program, model.labels, np.stack([seen[k] for k in some]))
     peers = {name: DENSE[name](model.program, layers) for name in against if name in DENSE}
     frames, truth = known("test")
     answers = {OURS: classify(make_engine(OURS, model.program), frames)}
