@@ -14,6 +14,20 @@
 #include <signal.h>
 #include <stdatomic.h>
 
+/* What glibc 2.34 moved into libc has a new version there; the old one runs on older systems, too. */
+#if defined(__GLIBC__) && (defined(__x86_64__) || defined(__aarch64__))
+#if defined(__x86_64__)
+#define AS_BEFORE(name) __asm__(".symver " #name "," #name "@GLIBC_2.2.5")
+#else
+#define AS_BEFORE(name) __asm__(".symver " #name "," #name "@GLIBC_2.17")
+#endif
+AS_BEFORE(pthread_create);
+AS_BEFORE(pthread_detach);
+AS_BEFORE(pthread_mutex_trylock);
+AS_BEFORE(pthread_once);
+AS_BEFORE(pthread_sigmask);
+#endif
+
 #define PATIENCE 1024 /* looks before a waiting thread lets others have its processor, or sleeps */
 
 /* What there is to do: how many threads may take part in the layer, and the parts of it that nobody has begun. */
