@@ -16,12 +16,14 @@ from ecc_model.nets.neuron import Lif
 from ecc_model.nets.vgg import SpikingVgg9, VggConfig
 from ecc_tools.assembling import BottleneckConfig, recut
 from ecc_tools.cli import app
+from ecc_tools.data import sets
 from ecc_tools.frame_by_frame import encode
 from ecc_tools.runs import NetworkConfig, RunError
+from ecc_tools.splitting import command
 from ecc_tools.splitting import search as searching
 from ecc_tools.splitting.candidates import DEFAULT, Candidate, parse
 from ecc_tools.splitting.report import COLUMNS, write
-from ecc_tools.splitting.search import Figures, choose, link_ms, search
+from ecc_tools.splitting.search import Figures, choose, link_ms, none_within, search
 from ecc_tools.training import Plan
 from support.patterns import NAMES, patterns
 from support.runs import train_run
@@ -135,8 +137,9 @@ def test_the_best_within_the_limit_is_chosen():
     assert choose(found, 20.0, "bytes", LINK) is tiny
     # 20 bytes fewer save 20 ms on a link of 1,000 bytes a second; the device takes 8.8 ms longer
     assert choose(found, 3.0, "latency", LINK) is narrow
-    with pytest.raises(RunError, match=r"^every candidate loses more than 0\.5 points, pool1-8x4 the least: 1\.00; "):
-        choose(found, 0.5, "bytes", LINK)
+    assert choose(found, 0.5, "bytes", LINK) is None
+    said = "every candidate loses more than 0.5 points, pool1-8x4 the least: 1.00; "
+    assert str(none_within(found, 0.5)).startswith(said)
 
 
 def test_link_time_counts_both_ways():
@@ -164,6 +167,18 @@ def test_tables_and_plots_are_written(tmp_path):
     assert [float(row["drop"]) for row in rows] == [2.5, 10.0]
     for name in ("bytes.png", "energy.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_table_is_there_where_no_candidate_is_good_enough(runs, found, monkeypatch, capsys):
+    monkeypatch.setattr(sets, "open_dataset", lambda *_args: data())
+    monkeypatch.setattr(searching, "assemble", lambda *_args, **_kwargs: pytest.fail("trained again"))
+    monkeypatch.setattr(command, "bottleneck_config", lambda _values: CONFIG)
+    tried = [str(candidate) for candidate in TRIED]
+    with pytest.raises(RunError, match="every candidate loses more than -100 points"):
+        command.split(runs / "edge", runs / "teacher", "patterns", runs / "split", candidate=tried, max_drop=-100.0)
+    table = capsys.readouterr().out
+    assert [line.split()[0] for line in table.splitlines()[1:3]] == tried
+    assert json.loads((runs / "split" / "split.json").read_text())["chosen"] is None
 
 
 def test_the_command_refuses_what_is_no_candidate(tmp_path):

@@ -14,6 +14,7 @@ from ecc_tools.train_commands import (
     TUNE_EPOCHS,
     AsJson,
     Batch,
+    Compiled,
     Data,
     Epochs,
     Noise,
@@ -47,6 +48,7 @@ def split(
     rate: RateWeight = 0.0,
     noise: Noise = 0.0,
     precision: Precision = "float32",
+    compiled: Compiled = False,
     half: Annotated[bool, typer.Option("--half", help="Store torch's weights in 16 bits.")] = False,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -59,7 +61,7 @@ def split(
     from ecc_tools.data.sets import open_dataset
     from ecc_tools.splitting import candidates as places
     from ecc_tools.splitting import report
-    from ecc_tools.splitting.search import choose, search
+    from ecc_tools.splitting.search import choose, none_within, search
     from ecc_tools.stages import stages
 
     tried = [places.parse(text) for text in candidate] if candidate else list(places.DEFAULT)
@@ -74,3 +76,5 @@ def split(
         console.print_json(record)
     else:
         report.print_table(found, chosen, profile, out)
+    if chosen is None:
+        raise none_within(found, max_drop)

@@ -34,7 +34,9 @@ def rows(found: Sequence[Figures], link: LinkProfile) -> list[dict[str, Any]]:
     return cells
 
 
-def write(out: Path, found: Sequence[Figures], chosen: Figures, link: LinkProfile, by: str, max_drop: float) -> Any:
+def write(
+    out: Path, found: Sequence[Figures], chosen: Figures | None, link: LinkProfile, by: str, max_drop: float
+) -> Any:
     """Write `split.csv`, `split.json`, `bytes.png` and `energy.png` into `out`; returns what `split.json` holds."""
     table = rows(found, link)
     with (out / "split.csv").open("w", encoding="utf-8", newline="") as stream:
@@ -43,7 +45,7 @@ def write(out: Path, found: Sequence[Figures], chosen: Figures, link: LinkProfil
         writer.writerows([{k: f"{v:.7g}" if isinstance(v, float) else v for k, v in row.items()} for row in table])
     record = {
         "schema": 1,
-        "chosen": chosen.candidate,
+        "chosen": chosen.candidate if chosen else None,
         "by": by,
         "max_drop": max_drop,
         "link": {"name": link.name, "kind": "assumed"},
@@ -55,7 +57,7 @@ def write(out: Path, found: Sequence[Figures], chosen: Figures, link: LinkProfil
     return record
 
 
-def print_table(found: Sequence[Figures], chosen: Figures, link: LinkProfile, out: Path) -> None:
+def print_table(found: Sequence[Figures], chosen: Figures | None, link: LinkProfile, out: Path) -> None:
     """The table for people."""
     print(TITLE)
     for figures, row in zip(found, rows(found, link), strict=True):
@@ -66,12 +68,12 @@ def print_table(found: Sequence[Figures], chosen: Figures, link: LinkProfile, ou
             f"{row['link_ms_assumed']:9.1f}{mark}"
         )
     print(
-        f"n {chosen.n} validation images; the teacher on frames: {chosen.teacher:.2f} %; mJ modelled, device ms "
-        f"measured, link ms assumed ({link.name})\nmodel files: {out / chosen.candidate}"
+        f"n {found[0].n} validation images; the teacher on frames: {found[0].teacher:.2f} %; mJ modelled, device ms "
+        f"measured, link ms assumed ({link.name})\nmodel files: {out / (chosen.candidate if chosen else '')}"
     )
 
 
-def _draw(path: Path, found: Sequence[Figures], chosen: Figures, name: str, title: str) -> None:
+def _draw(path: Path, found: Sequence[Figures], chosen: Figures | None, name: str, title: str) -> None:
     """Accuracy of features against one cost, a line for each cut, the chosen candidate marked."""
     figure = require("matplotlib.figure", "the plots of a search").Figure(figsize=(5.5, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -79,8 +81,10 @@ def _draw(path: Path, found: Sequence[Figures], chosen: Figures, name: str, titl
         own = [figures for figures in found if parse(figures.candidate).split == split]
         points = sorted((_cell(figures, name), figures.features) for figures in own)
         axes.plot(*zip(*points, strict=True), marker="o", label=f"after pool {split}")
-    axes.plot(_cell(chosen, name), chosen.features, "o", markersize=13, fillstyle="none", color="black", label="chosen")
-    axes.axhline(chosen.teacher, color="grey", linestyle="--", label="the teacher on frames")
+    if chosen:
+        cost = _cell(chosen, name)
+        axes.plot(cost, chosen.features, "o", markersize=13, fillstyle="none", color="black", label="chosen")
+    axes.axhline(found[0].teacher, color="grey", linestyle="--", label="the teacher on frames")
     axes.set(xlabel=title, ylabel="validation images right, %")
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=120)

@@ -95,16 +95,19 @@ def with_candidate(config: BottleneckConfig, candidate: Candidate) -> Bottleneck
     )
 
 
-def choose(found: Sequence[Figures], max_drop: float, by: str, link: LinkProfile) -> Figures:
-    """The best candidate that loses at most `max_drop` points. `RunError` where none does."""
+def choose(found: Sequence[Figures], max_drop: float, by: str, link: LinkProfile) -> Figures | None:
+    """The best candidate that loses at most `max_drop` points; None where none does."""
     within = [figures for figures in found if figures.drop <= max_drop]
-    if not within:
-        least = min(found, key=lambda figures: figures.drop)
-        raise RunError(
-            f"every candidate loses more than {max_drop:g} points, {least.candidate} the least: {least.drop:.2f}; "
-            "give wider ones, or a larger --max-drop"
-        )
-    return min(within, key=lambda figures: (cost(figures, by, link), figures.drop))
+    return min(within, key=lambda figures: (cost(figures, by, link), figures.drop), default=None)
+
+
+def none_within(found: Sequence[Figures], max_drop: float) -> RunError:
+    """What to say where `choose` finds none."""
+    least = min(found, key=lambda figures: figures.drop)
+    return RunError(
+        f"every candidate loses more than {max_drop:g} points, {least.candidate} the least: {least.drop:.2f}; "
+        "give wider ones, or a larger --max-drop"
+    )
 
 
 def cost(figures: Figures, by: str, link: LinkProfile) -> float:
