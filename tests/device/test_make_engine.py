@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MISSING = (
     "the engine 'event' needs ecc-snn's C library, which is not installed; "
-    "install it with: pip install --force-reinstall --no-deps ecc-snn"
+    "install it with: pip install --force-reinstall --no-deps . (in the checkout, with a C compiler)"
 )
 
 
@@ -60,6 +60,12 @@ def test_an_unknown_engine_is_named_with_the_known_ones() -> None:
 def test_a_number_of_threads_that_makes_no_sense_is_refused(threads: int) -> None:
     with pytest.raises(DeviceError, match=rf"^an engine has 1 to 64 threads, not {threads}$"):
         make_engine("event", small_program(), threads)
+
+
+@pytest.mark.parametrize("name", ["numpy", "reference", "torch"])
+def test_an_engine_that_cannot_be_told_its_threads_is_refused_more(name: str) -> None:
+    with pytest.raises(DeviceError, match=rf"^the engine '{name}' has as many threads as its library takes; "):
+        make_engine(name, small_program(), 2)
 
 
 @pytest.mark.usefixtures("no_library")

@@ -36,6 +36,7 @@ ENGINES: dict[str, Callable[[Program, int], Engine]] = {  # int: threads
     "tflite": TfliteEngine,
     "torch": lambda program, threads: TorchEngine(program),
 }
+THREADED = ("event", "tflite")  # the others go by their libraries' own settings
 MAX_THREADS = 64
 DEFAULT, FALLBACK = "event", "numpy"
 
@@ -52,11 +53,17 @@ def make_engine(name: str | None, program: Program, threads: int = 1) -> Engine:
     """The engine `name` for a program, or (None) the fastest one here: `event`, and `numpy` where that is missing.
 
     threads: how many `event` and `tflite` use for a frame, 1 to 64; the others go by their libraries' own settings.
-    `DeviceError` for a name or a number that is none, `MissingEngine` for an engine that is not installed.
+    `DeviceError` for a name or a number that is none, and for threads of an engine that cannot be told how many;
+    `MissingEngine` for an engine that is not installed.
     """
     check_engine(name)
     if not 1 <= threads <= MAX_THREADS:
         raise DeviceError(f"an engine has 1 to {MAX_THREADS} threads, not {threads}")
+    if threads > 1 and name is not None and name not in THREADED:
+        raise DeviceError(
+            f"the engine '{name}' has as many threads as its library takes; leave out the number, or choose one of: "
+            + ", ".join(THREADED)
+        )
     try:
         return ENGINES[name or DEFAULT](program, threads)
     except MissingEngine as error:

@@ -56,7 +56,7 @@ def chosen_isa() -> str:
     if wanted and wanted not in ISAS:
         raise DeviceError(f"{ISA}={wanted:.20}: no such instruction set; choose one of: {', '.join(ISAS)}")
     found = ctypes.c_int()
-    if _library().ecc_events_isa(ISAS.get(wanted, 0), ctypes.byref(found)) < 0:
+    if require_library().ecc_events_isa(ISAS.get(wanted, 0), ctypes.byref(found)) < 0:
         raise DeviceError(f"{ISA}={wanted}: this processor has not got it; leave the variable away")
     return {number: name for name, number in ISAS.items()}[found.value]
 
@@ -84,7 +84,7 @@ class Arena:
             threads=threads,
         )
         size = ctypes.c_size_t()
-        self._check(_library().ecc_events_measure(ctypes.byref(program), ctypes.byref(size)))
+        self._check(require_library().ecc_events_measure(ctypes.byref(program), ctypes.byref(size)))
         self._size = size.value
         try:
             # private, so that a forked process has its own membranes; pages that are never touched cost nothing
@@ -93,7 +93,7 @@ class Arena:
             raise DeviceError(f"no memory for the event engine ({self._size >> 20} MiB); take a smaller model") from exc
         self._memory = (ctypes.c_char * self._size).from_buffer(memory)
         self._address = ctypes.addressof(self._memory)
-        self._check(_library().ecc_events_load(ctypes.byref(program), self._address, self._size))
+        self._check(require_library().ecc_events_load(ctypes.byref(program), self._address, self._size))
 
     def run(self, values: NDArray[Any], start: int = 0, count: int | None = None) -> NDArray[Any]:
         """`count` steps (default: all the rest) from step `start` on; step 0 starts from rest.
@@ -101,12 +101,12 @@ class Arena:
         values: a frame uint8 (H, W, C) or (T, H, W, C), or the spikes of just these steps, bool (count, C, H, W).
         Returns spikes, bool (count, ...), or of a readout its sums over these steps, int32 (N,).
         """
-        return self._call(_library().ecc_events_run, values, start, count)
+        return self._call(require_library().ecc_events_run, values, start, count)
 
     def profile(self, values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.uint64]]:
         """What `run` returns for all steps, and the nanoseconds of each layer, a residual's as one."""
         spent = np.zeros(len(self._layers), np.uint64)
-        out = self._call(_library().ecc_events_profile, values, 0, None, spent.ctypes.data, len(spent))
+        out = self._call(require_library().ecc_events_profile, values, 0, None, spent.ctypes.data, len(spent))
         return out, np.bincount(self._layers, spent).astype(np.uint64)
 
     def _call(self, function: Any, values: NDArray[Any], start: int, count: int | None, *more: int) -> NDArray[Any]:
@@ -135,10 +135,12 @@ class Arena:
             raise DeviceError("this program is too large for the event engine; choose another one with --engine numpy")
 
 
-def _library() -> ctypes.CDLL:
+def require_library() -> ctypes.CDLL:
+    """The C library; `MissingEngine` where it was not built."""
     found = library()
     if found is None:
-        raise MissingEngine("event", "ecc-snn's C library", "pip install --force-reinstall --no-deps ecc-snn")
+        command = "pip install --force-reinstall --no-deps . (in the checkout, with a C compiler)"
+        raise MissingEngine("event", "ecc-snn's C library", command)
     return found
 
 

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from ecc_device.engines import EventEngine, ReferenceEngine
+from ecc_device.engines.arena import ISA, chosen_isa
 from ecc_model import native, reference
 from ecc_model.errors import DeviceError
 from ecc_model.layers import AveragePool, Conv, Currents, Layer, Linear, Residual
+from ecc_model.modelfile import read_edge
 from ecc_tools.bench import edge as bench
 from ecc_tools.bench.limit import limit
 from ecc_tools.bench.networks import random_vgg9
@@ -29,6 +31,7 @@ from support.programs import conv, linear, residual
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the C library is not built")
 
 WIDTH = 0.125
+EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.05, 0.2])
@@ -161,8 +164,21 @@ def test_peers_answer_with_a_number_for_each_class(name: str) -> None:
     assert np.isfinite(logits).all()
 
 
-def test_the_limit_grows_with_what_a_vector_holds() -> None:
-    assert 1e7 < limit(64, 1 << 14) < 1e13
+@pytest.mark.parametrize(("name", "least"), [("onnxruntime", 0.85), ("spikingjelly", 0.9)])
+def test_a_peer_is_the_program_but_for_its_rounding(name: str, least: float) -> None:
+    pytest.importorskip(name)
+    frames = list(np.load(EXAMPLES / "streams" / "first.npz")["frames"][:100])
+    program = read_edge(EXAMPLES / "models" / "vgg9.pt").program
+    own = bench.classes(bench.classify(EventEngine(program), frames), len(frames))
+    assert (bench.classes(bench.answer(PEERS[name](program), frames), len(frames)) == own).mean() > least
+
+
+def test_the_limit_grows_with_what_a_vector_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    if chosen_isa() in ("baseline", "neon"):
+        pytest.skip("one build alone")
+    widest = limit(512, 1 << 14)
+    monkeypatch.setenv(ISA, "baseline")
+    assert widest > 1.2 * limit(512, 1 << 14)
 
 
 def test_commands_write_json(tmp_path: Path) -> None:

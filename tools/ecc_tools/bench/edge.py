@@ -105,7 +105,8 @@ def answer(peer: Peer, frames: Sequence[Pixels]) -> Callable[[int], NDArray[np.f
 def measure(subject: Subject, engines: dict[str, Engine], peers: dict[str, Peer], rounds: int) -> dict[str, Any]:
     """Operations of the program and times of all; `DeviceError` where an engine gives other logits.
 
-    Of a model also the line through its frames: milliseconds inside the C library over operations.
+    Of a model also the line through its frames, milliseconds inside the C library over operations, and the share of
+    frames of which a peer that is the same network names the same class: it rounds otherwise.
     """
     timed = {name: classify(engine, subject.frames) for name, engine in engines.items()}
     expected = timed[OURS](0)
@@ -131,7 +132,16 @@ def measure(subject: Subject, engines: dict[str, Engine], peers: dict[str, Peer]
     }
     if not subject.asked and operations.min() < operations.max():
         row["line"] = line(operations, np.sum([layer.nanoseconds for layer in layers], axis=0) / 1e6)
+    if not subject.asked:
+        own = classes(timed[OURS], len(subject.frames))
+        same = {name: classes(timed[name], len(own)) == own for name in peers if name not in DENSE}
+        row["same_class"] = {name: round(float(flags.mean()), 4) for name, flags in same.items()}
     return row
+
+
+def classes(call: Callable[[int], NDArray[np.float32]], frames: int) -> NDArray[np.intp]:
+    """The class that each of so many frames gets, as its number."""
+    return np.array([call(number).argmax() for number in range(frames)])
 
 
 def line(operations: ArrayLike, ms: ArrayLike) -> dict[str, float]:
@@ -195,6 +205,8 @@ def edge(
     """The event engine beside others on the same weights, in turns: milliseconds a frame, and ratios."""
     against = [name for given in against for name in given.split(",")]
     check_against(against)
+    if {"torch", "spikingjelly"} & set(against):
+        require("torch", "what is compared with").set_num_threads(1)
     if dense is not None and not set(against) & set(DENSE):
         raise DeviceError(f"{dense}: nothing runs this network; add --against {','.join(DENSE)}")
     if dense is not None and model is None:
@@ -261,10 +273,7 @@ def trained_dense(run: Path, path: Path, data: str, root: Path | None, against: 
     answers = {OURS: classify(make_engine(OURS, model.program), frames)}
     answers |= {name: answer(peer, frames) for name, peer in peers.items()}
     labels = np.array(model.labels)
-    right = {
-        name: float((labels[[int(call(k).argmax()) for k in range(len(frames))]] == truth).mean())
-        for name, call in answers.items()
-    }
+    right = {name: float((labels[classes(call, len(frames))] == truth).mean()) for name, call in answers.items()}
     return peers, {"n": len(frames), **right}
 
 
@@ -275,6 +284,8 @@ def _print(row: dict[str, Any]) -> None:
         right = row["accuracy"]
         shares = ", ".join(f"{name} {share:.2%}" for name, share in right.items() if name != "n")
         print(f"right on {right['n']} test frames: {shares}")
+    for name, share in row.get("same_class", {}).items():
+        print(f"{name} rounds otherwise: {share:.1%} of the frames have the same class")
     for name, figures in row["candidates"].items():
         ms, ratio = figures["ms"], figures["ratio"]
         print(

@@ -16,10 +16,8 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from ecc_device.engines.arena import ISAS, chosen_isa
+from ecc_device.engines.arena import ISAS, chosen_isa, require_library
 from ecc_model import console
-from ecc_model.errors import MissingEngine
-from ecc_model.native import library
 from ecc_tools.bench.edge import Subject, model_subject, random_subjects
 from ecc_tools.bench.operations import LayerCost, costs
 from ecc_tools.bench.timing import machine
@@ -34,9 +32,7 @@ PROFILED = 30
 
 def limit(row: int, table: int) -> float:
     """Operations per second: rows of `row` bytes (whole 64) out of `table` bytes, in lists of `RUN`."""
-    found = library()
-    if found is None:
-        raise MissingEngine("event", "ecc-snn's C library", "pip install --force-reinstall --no-deps ecc-snn")
+    found = require_library()
     weights = _aligned(max(table, row))
     events = (np.random.default_rng(0).integers(0, len(weights) // row, EVENTS) * row).astype(np.uint32)
     sums = np.zeros(row, np.int32)

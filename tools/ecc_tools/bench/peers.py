@@ -1,7 +1,8 @@
 """What the event engine is timed against beyond the engines: other runtimes, set up as their users would at best.
 
 `onnxruntime` and `ann` are ONNX graphs with QuantizeLinear and DequantizeLinear around their products, which ONNX
-Runtime turns into int8 kernels. They cost what such networks cost; their answers are not the program's, bit for bit.
+Runtime turns into int8 kernels. `onnxruntime` and `spikingjelly` are the program but for rounding: the one rounds sums
+to bytes, the other computes in floats.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ Scale = np.float32 | Vector  # of a whole tensor, or of each output channel
 
 ONE = np.float32(1)  # the scale of spikes, which as uint8 are what they are, and of integer weights
 LARGEST = 127  # of a quantized sum
+CLIPPED = 8  # sums of few spikes stay far below their bound: they are clipped at this part of it
 OPSET = 17
 
 
@@ -39,7 +41,7 @@ def onnxruntime_dense(program: Program, layers: DenseLayers) -> Peer:
 
 
 def spikingjelly_eager(program: Program) -> Peer:
-    """The same layers in SpikingJelly, multi-step, with batch norms as it trains them, in float32."""
+    """The same layers in SpikingJelly, multi-step, in float32; thresholds are in its batch norms."""
     torch = require("torch", "the peer 'spikingjelly'")
     jelly = require("spikingjelly.activation_based.layer", "the peer 'spikingjelly'")
     neuron = require("spikingjelly.activation_based.neuron", "the peer 'spikingjelly'")
@@ -50,14 +52,19 @@ def spikingjelly_eager(program: Program) -> Peer:
             modules.append(jelly.MaxPool2d(layer.size, step_mode="m"))
             continue
         outputs, inputs = layer.weight.shape[:2]
+        weight = torch.from_numpy(layer.weight.astype(np.float32))
+        scale = torch.from_numpy((layer.scale if isinstance(layer, Readout) else 1 / layer.theta).astype(np.float32))
+        bias = torch.from_numpy(layer.bias.astype(np.float32)) * scale
         if isinstance(layer, Conv):
             kernel = layer.weight.shape[2]
             product = jelly.Conv2d(inputs, outputs, kernel, layer.stride, layer.padding, bias=False, step_mode="m")
-            modules += [product, jelly.BatchNorm2d(outputs, step_mode="m")]
+            norm = jelly.BatchNorm2d(outputs, eps=0.0, step_mode="m")
+            product.weight.data, norm.weight.data, norm.bias.data = weight, scale, bias
+            modules += [product, norm]
         else:
-            modules += [jelly.Flatten(step_mode="m"), product := jelly.Linear(inputs, outputs, step_mode="m")]
-        scale = 1.0 if isinstance(layer, Readout) else float(layer.theta.max())
-        product.weight.data = torch.from_numpy(layer.weight.astype(np.float32) / scale)
+            product = jelly.Linear(inputs, outputs, step_mode="m")
+            product.weight.data, product.bias.data = weight * scale[:, None], bias
+            modules += [jelly.Flatten(step_mode="m"), product]
         if not isinstance(layer, Readout):
             modules.append(neuron.LIFNode(tau=2.0, decay_input=False, step_mode="m"))
     net = torch.nn.Sequential(*modules).eval()
@@ -105,7 +112,7 @@ PEERS: dict[str, Callable[[Program], Peer]] = {
 
 
 def _session(program: Program, model: bytes) -> Peer:
-    runtime = require("onnxruntime", "the peer 'onnxruntime'")
+    runtime = require("onnxruntime", "what runs in ONNX Runtime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
@@ -123,7 +130,7 @@ class _Onnx:
     """A graph under construction; values are known by their names."""
 
     def __init__(self, program: Program) -> None:
-        self._onnx = require("onnx", "the peer 'onnxruntime'")
+        self._onnx = require("onnx", "what runs in ONNX Runtime")
         self._layers, self._steps = plain_layers(program), program.steps
         spec = program.input
         self._input = [1, spec.channels, spec.height, spec.width]
@@ -139,7 +146,7 @@ class _Onnx:
             first = layer is self._layers[0]
             sums = self._product(layer, value, first)
             if isinstance(layer, Readout):
-                return self._model(self._node("ReduceSum", sums, self._constant(np.zeros(1, np.int64)), keepdims=0))
+                return self._model(self._logits(layer, sums))
             value = self._quantized(self._fire(layer, sums, first), ONE)
         raise DeviceError("a network without a readout")
 
@@ -171,7 +178,7 @@ class _Onnx:
         if exact:
             return product
         bound = np.abs(layer.weight.astype(np.int64)).reshape(len(layer.weight), -1).sum(axis=1).max()
-        step = np.float32(max(1, bound // 16) / LARGEST)  # sums of few spikes stay far below their bound
+        step = np.float32(max(1, bound // CLIPPED) / LARGEST)
         zero = np.zeros((), np.int8)
         return self._dequantized(self._quantized(product, step, zero), step, zero)
 
@@ -204,6 +211,11 @@ class _Onnx:
             if step + 1 < self._steps:
                 potential = self._node("Mul", potential, self._node("Sub", one, spikes[-1]))
         return self._node("Concat", *spikes, axis=0)
+
+    def _logits(self, layer: Readout, sums: str) -> str:
+        total = self._node("ReduceSum", sums, self._constant(np.zeros(1, np.int64)), keepdims=0)
+        biased = self._node("Add", total, self._constant((self._steps * layer.bias).astype(np.float32)))
+        return self._node("Mul", biased, self._constant(layer.scale))
 
     def _split(self, value: str) -> list[str]:
         outputs = [f"{value}.{step}" for step in range(self._steps)]
