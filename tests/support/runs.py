@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import torch
 
 from ecc_model.nets.neuron import Lif
 from ecc_tools.data.parts import DataSet
 from ecc_tools.fitting import fit
-from ecc_tools.networks import build_network
+from ecc_tools.networks import Bottleneck, build_network
 from ecc_tools.runs import DataConfig, LossConfig, NetworkConfig, Provenance, Record, RunConfig, RunFolder
 from ecc_tools.training import Plan
 
 WIDTH, STEPS, FRAME, LABELS = 1 / 16, 2, (8, 8, 1), ("a", "b", "c")
 
 
-def write_run(folder: Path, kind: str, *, data: str = "digits") -> Path:
+def write_run(folder: Path, kind: str, *, data: str = "digits", bottleneck: Bottleneck | None = None) -> Path:
     """A run of a network of `kind` (width WIDTH, T STEPS) for FRAME and LABELS, as if trained on `data`."""
     torch.manual_seed(0)
-    net = build_network(kind, width=WIDTH, steps=STEPS, frame=FRAME, classes=len(LABELS), neuron=Lif)
+    sizes = {"width": WIDTH, "steps": STEPS, "frame": FRAME, "classes": len(LABELS)}
+    net = build_network(kind, **sizes, neuron=Lif, bottleneck=bottleneck)
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 1.0, 3.0)
@@ -30,7 +32,7 @@ def write_run(folder: Path, kind: str, *, data: str = "digits") -> Path:
             run=RunConfig(
                 seed=0,
                 data=DataConfig(name=data),
-                network=NetworkConfig(kind=kind, width=WIDTH, steps=STEPS),
+                network=NetworkConfig(kind=kind, width=WIDTH, steps=STEPS, bottleneck=bottleneck or msgspec.UNSET),
                 plan=Plan(epochs=1, learning_rate=1e-3),
                 loss=LossConfig(),
             ),

@@ -23,7 +23,7 @@ from ecc_tools.leading_fitting import MOST_LOST, PartBytes, margins, part_bytes
 from ecc_tools.runs import NetworkConfig, RunError
 from ecc_tools.training import Plan
 from support.patterns import NAMES, forbidden, patterns
-from support.runs import train_run
+from support.runs import train_run, write_run
 
 CONFIG = BottleneckConfig(
     seed=0,
@@ -185,6 +185,13 @@ def test_one_time_step_has_none_before_it(runs, change, text):
 def test_runs_in_the_wrong_places_are_refused(runs):
     with pytest.raises(RunError, match=r"teacher holds a vgg16; the edge network of a model file is a vgg9$"):
         assemble(runs / "teacher", runs / "teacher", data(), CONFIG, runs / "x", half=False, stage=silent)
+    with pytest.raises(RunError, match=r"edge holds a vgg9; the cloud's network is one of: vgg16, "):
+        assemble(runs / "edge", runs / "edge", data(), CONFIG, runs / "x", half=False, stage=silent)
+    with pytest.raises(RunError, match=r"edge did not learn from these images of patterns; give what it learnt from$"):
+        assemble(runs / "edge", runs / "teacher", patterns(4401), CONFIG, runs / "x", half=False, stage=silent)
+    small = write_run(runs / "small", "vgg16")
+    with pytest.raises(RunError, match=r"edge takes frames of \(16, 16, 1\), .*small of \(8, 8, 1\); give runs on the"):
+        assemble(runs / "edge", small, data(), CONFIG, runs / "x", half=False, stage=silent)
     other = DataSet("others", ("across", "along", "both", "spiral"), data().learning, forbidden)
     with pytest.raises(RunError, match=r"teacher knows the class 'neither', which teacher or data lack; give runs"):
         assemble(runs / "edge", runs / "teacher", other, CONFIG, runs / "x", half=False, stage=silent)

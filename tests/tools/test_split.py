@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import msgspec
 import numpy as np
@@ -68,6 +69,7 @@ def figures(candidate, features, body_bytes, *, head_mj=0.01, device_ms=1.0):
     return Figures(
         candidate=candidate,
         inputs="",
+        files=("", ""),
         n=100,
         edge=80.0,
         features=features,
@@ -98,20 +100,46 @@ def test_figures_are_those_of_the_files(runs, found):
     assert shallow.head_mj < deep.head_mj
 
 
-def test_a_search_goes_on_where_it_stopped(runs, found, monkeypatch):
-    monkeypatch.setattr(searching, "assemble", lambda *_args, **_kwargs: pytest.fail("trained again"))
-    again = search(runs / "edge", runs / "teacher", data(), CONFIG, TRIED, runs / "split", half=False, stage=silent)
-    assert again == found
+class TrainedAgain(Exception):
+    """A candidate is trained: its folder's name."""
+
+
+def searched(folder, monkeypatch, *, shown=None, config=CONFIG, tried=TRIED, half=False):
+    """A search that may not train."""
+
+    def refused(edge, teacher, data, config, out, **_options):
+        raise TrainedAgain(out.name)
+
+    monkeypatch.setattr(searching, "assemble", refused)
+    shown = data() if shown is None else shown
+    return search(folder / "edge", folder / "teacher", shown, config, tried, folder / "split", half=half, stage=silent)
+
+
+def test_a_search_goes_on_where_it_stopped_in_any_order(runs, found, monkeypatch):
+    assert searched(runs, monkeypatch) == found
+    assert searched(runs, monkeypatch, tried=TRIED[::-1]) == found[::-1]
 
 
 def test_figures_of_another_training_are_not_reused(runs, found, monkeypatch):
-    def refused(edge, teacher, data, config, out, **_options):
-        raise RunError(f"asked for {out.name} with {config.tail_channels} tail channels")
+    for other in (
+        {"config": msgspec.structs.replace(CONFIG, tail_channels=16)},
+        {"config": msgspec.structs.replace(CONFIG, seed=1)},
+        {"half": True},
+        {"shown": patterns(4401)},
+    ):
+        with pytest.raises(TrainedAgain, match="pool2-4x2"):
+            searched(runs, monkeypatch, **other)
 
-    monkeypatch.setattr(searching, "assemble", refused)
-    wider = msgspec.structs.replace(CONFIG, tail_channels=16)
-    with pytest.raises(RunError, match="asked for pool2-4x2 with 16 tail channels"):
-        search(runs / "edge", runs / "teacher", data(), wider, TRIED, runs / "split", half=False, stage=silent)
+
+@pytest.mark.parametrize("name", ["vgg9.pt", "cloud.pt"])
+def test_figures_of_files_that_are_not_there_any_more_are_not_reused(runs, found, monkeypatch, tmp_path, name):
+    copy = shutil.copytree(runs, tmp_path / "runs")
+    (copy / "split" / "pool3-4x1" / name).write_bytes(b"of another search")
+    with pytest.raises(TrainedAgain, match="pool3-4x1"):
+        searched(copy, monkeypatch)
+    (copy / "split" / "pool3-4x1" / name).unlink()
+    with pytest.raises(TrainedAgain, match="pool3-4x1"):
+        searched(copy, monkeypatch)
 
 
 def test_the_cut_moves_and_the_network_stays():

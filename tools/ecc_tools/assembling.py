@@ -22,7 +22,7 @@ from ecc_tools.bottleneck import CHUNK, EdgeLoss, train_bottleneck, tune_cloud
 from ecc_tools.compiling import split_guard, write_cloud, write_model
 from ecc_tools.data.parts import DataSet, Labels
 from ecc_tools.frame_by_frame import integer_logits
-from ecc_tools.networks import VGG9
+from ecc_tools.networks import DENSE, VGG9
 from ecc_tools.runs import Record, RunError, code_version, load_run, weights_sha256
 from ecc_tools.stages import Stage
 from ecc_tools.training import Plan, Views
@@ -65,7 +65,10 @@ def assemble(
     _check(edge, edge_record, teacher, teacher_record, data)
     names, known = teacher_record.provenance.labels, edge_record.provenance.labels
     learn, choose = (part.of([data.names.index(name) for name in names]) for part in data.training())
-    own = choose.of([names.index(name) for name in known])
+    inside = [names.index(name) for name in known]
+    own, learning = choose.of(inside), learn.of(inside)
+    if learning.sha256 != edge_record.provenance.data_sha256:
+        raise RunError(f"{edge} did not learn from these images of {data.name}; give what it learnt from")
     split_guard(own.labels)  # too few of them are better told before the training than after it
     if config.progressive and source.config.steps < 2:
         raise RunError(f"{edge} has one time step, and none can come before the others; leave --progressive out")
@@ -114,7 +117,7 @@ def assemble(
         rate=config.rate,
         noise=config.noise,
         leading=config.progressive,
-        edge=EdgeLoss([names.index(name) for name in known], config.early) if config.together else None,
+        edge=EdgeLoss(inside, config.early) if config.together else None,
         others=others,
     )
     provenance = {
@@ -136,7 +139,7 @@ def assemble(
         provenance,
         augmentation=augmentation.name,
         sent=choose.frames,
-        learning=learn.of([names.index(name) for name in known]),
+        learning=learning,
         progress=stage("integer program and class statistics"),
         accepted=config.accepted,
         half=half,
@@ -194,6 +197,12 @@ def _check(edge: Path, edge_record: Record, teacher: Path, teacher_record: Recor
     if network.kind != VGG9 or network.bottleneck:
         what = network.kind + (" with a bottleneck" if network.bottleneck else "")
         raise RunError(f"{edge} holds a {what}; the edge network of a model file is a {VGG9}")
+    kind = teacher_record.run.network.kind
+    if kind not in DENSE:
+        raise RunError(f"{teacher} holds a {kind}; the cloud's network is one of: {', '.join(DENSE)}")
+    sizes = [record.provenance.frame for record in (edge_record, teacher_record)]
+    if sizes[0] != sizes[1]:
+        raise RunError(f"{edge} takes frames of {sizes[0]}, {teacher} of {sizes[1]}; give runs on the same images")
     for folder, names, where in (
         (edge, edge_record.provenance.labels, teacher_record.provenance.labels),
         (teacher, teacher_record.provenance.labels, data.names),

@@ -14,6 +14,7 @@ from ecc_model.nets.vgg import to_unit
 from ecc_tools.collaborate.labelled import Labelled
 from ecc_tools.ledger.anatomy import dissect
 from ecc_tools.ledger.rates import UnfitRates, assume_rates, measure_rates, spec_of
+from ecc_tools.networks import Bottleneck
 from ecc_tools.runs import load_run, read_record
 from support.runs import write_run
 
@@ -50,6 +51,23 @@ def test_rates_are_those_of_what_enters_each_layer(tmp_path: Path, kind: str) ->
     assert rates.kind == "measured"
     assert rates.about == f"measured on {kind} of width {1 / 16:g}, T 2, on 7 test frames of noise"
     assert told[-1] == 1.0
+
+
+@pytest.mark.parametrize(("kind", "split"), [("vgg9", "pool2"), ("spiking-resnet18", "RB2")])
+def test_rates_behind_a_bottleneck_are_those_of_what_has_passed_it(tmp_path: Path, kind: str, split: str) -> None:
+    folder = write_run(tmp_path / "run", kind, bottleneck=Bottleneck(split=split, code_channels=2))
+    data = labelled()
+    rates = measure_rates(dissect(spec_of(read_record(folder))), folder, data, 100, silent)
+    net, _ = load_run(folder)
+    seen: dict[str, float] = {}
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(lambda _, inputs, out, name=name: seen.update({name: inputs[0].mean().item()}))
+    with torch.no_grad():
+        net(to_unit(torch.tensor(data.frames)))
+    found = [seen[name] for name in seen if name.startswith("net.") and not name.startswith("net.encoder")]
+    assert list(rates.layers.values()) == pytest.approx(found[1 : 1 + len(rates.layers)])  # pixels enter the first one
+    assert max(rates.layers.values()) > 0.02
 
 
 def test_rates_at_another_width_are_borrowed(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ class Anatomy:
     spec: NetworkSpec
     layers: tuple[Layer, ...]
     cuts: tuple[Cut, ...]
+    chain: tuple[str, ...]  # the modules that a frame passes one after the other
     code_channels: int  # of the bottleneck that the network has when nothing else is asked for
     code_stride: int
 
@@ -95,6 +96,7 @@ def dissect(spec: NetworkSpec) -> Anatomy:
         spec=spec,
         layers=tuple(_layers(net, shapes)),
         cuts=tuple(Cut(name, cut_modules(net)[name][0], *shape[2:]) for name, shape in cuts.items()),
+        chain=tuple(name for name, _ in chain(net)),
         code_channels=net.config.code_channels,
         code_stride=net.config.code_stride,
     )

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from ecc_model.errors import EccError
 from ecc_model.frames import FrameSpec
+from ecc_model.nets.spikebottlenet import SpikeBottleNet
 from ecc_model.nets.vgg import to_unit
 from ecc_tools.batched import fit_all, in_chunks
 from ecc_tools.collaborate.labelled import Labelled, check_classes
 from ecc_tools.evaluation.counting import Tally
-from ecc_tools.ledger.anatomy import Anatomy, NetworkSpec, Spiking, cut_modules
+from ecc_tools.ledger.anatomy import Anatomy, NetworkSpec, Spiking, chain, cut_modules
 from ecc_tools.runs import Record, load_run
 
 CHUNK = 10  # frames at a time: a wide network's maps are large
@@ -66,7 +67,8 @@ def measure_rates(
 
     `RunError`, `SourceError`, `FrameError`; `UnfitRates` where the run has trained another kind of network.
     """
-    net, record = load_run(folder)
+    whole, record = load_run(folder)
+    net = cast(Spiking, whole.net if isinstance(whole, SpikeBottleNet) else whole)
     own = spec_of(record)
     if own.kind != anatomy.spec.kind:
         raise UnfitRates(f"{folder} has trained {own.kind}, not {anatomy.spec.kind}; give a run of that network")
@@ -75,12 +77,13 @@ def measure_rates(
     rows = known[np.linspace(0, len(known) - 1, min(frames, len(known))).astype(np.int64)]
     height, width_px, channels = own.frame
     spec = FrameSpec(own.steps, channels, height, width_px)
-    tally, spikes, done = Tally(), _CutSpikes(cast(Spiking, net)), 0
+    tally, spikes, done = Tally(), _CutSpikes(net), 0
     with torch.inference_mode(), tally.attached(net):
         for chunk in in_chunks(data.frames[rows], CHUNK):
-            net(to_unit(torch.tensor(fit_all(chunk, spec))))
+            whole(to_unit(torch.tensor(fit_all(chunk, spec))))
             done += len(chunk)
             progress(done / len(rows))
+    names = _names(net, anatomy)
     inputs = {layer.place: layer.input_rate for layer in tally.operations(len(rows)).layers if layer.macs}
     where = f"{len(rows)} {data.part or 'recorded'} frames of {data.name}"
     borrowed = own != anatomy.spec
@@ -88,9 +91,19 @@ def measure_rates(
     return Rates(
         "borrowed" if borrowed else "measured",
         f"borrowed: {about}" if borrowed else about,
-        {layer.name: _input_rate(inputs, layer.name) for layer in anatomy.layers if layer.spiking},
+        {layer.name: _input_rate(inputs, names[layer.name]) for layer in anatomy.layers if layer.spiking},
         spikes.rates(),
     )
+
+
+def _names(net: Spiking, anatomy: Anatomy) -> dict[str, str]:
+    """The layers' names in `anatomy` -> in `net`, which may be cut elsewhere."""
+    ends = dict(zip(anatomy.chain, (name for name, _ in chain(net)), strict=True))
+    found = {}
+    for layer in anatomy.layers:
+        section, index, *rest = layer.name.split(".")
+        found[layer.name] = ".".join((ends[f"{section}.{index}"], *rest))
+    return found
 
 
 def _input_rate(inputs: Mapping[str, float | None], name: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Sequence
@@ -41,6 +42,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     candidate: str
     inputs: str  # what it was made from; figures of other inputs are not reused
+    files: tuple[str, str]  # SHA-256 of the model files; nor are those of other files
     n: int
     edge: float
     features: float
@@ -74,15 +76,16 @@ def search(
 
     `config` says how each is trained. Errors: `assemble`.
     """
-    inputs = f"{weights_sha256(edge)} {weights_sha256(teacher)} {msgspec.json.encode(config).decode()}"
+    learn, validation = data.training()
+    given = f"{weights_sha256(edge)} {weights_sha256(teacher)} {learn.sha256} {'half' if half else 'whole'}"
     found = []
     for candidate in candidates:
-        folder = out / str(candidate)
+        folder, own = out / str(candidate), with_candidate(config, candidate)
+        inputs = f"{given} {msgspec.json.encode(own).decode()}"
         figures = _read(folder / FIGURES)
-        if figures is None or figures.inputs != inputs:
-            own = with_candidate(config, candidate)
+        if figures is None or (figures.inputs, figures.files) != (inputs, _files(folder)):
             accuracy = assemble(edge, teacher, data, own, folder, half=half, stage=_named(stage, candidate))
-            figures = measure(candidate, inputs, folder, accuracy, data.training()[1].frames)
+            figures = measure(candidate, inputs, folder, accuracy, validation.frames)
             _write(folder / FIGURES, figures)
         found.append(figures)
     return found
@@ -134,6 +137,7 @@ def measure(candidate: Candidate, inputs: str, folder: Path, accuracy: dict[str,
     return Figures(
         candidate=str(candidate),
         inputs=inputs,
+        files=_files(folder),
         n=len(codes),
         edge=accuracy["edge"],
         features=accuracy["features"],
@@ -157,6 +161,13 @@ def _time_ms(model: EdgeModel, table: RateTable, frames: Pixels) -> float:
         encode_spikes(engine.encode(engine.head(frame)), table)
         taken.append(1000.0 * (time.perf_counter() - started))
     return float(np.median(taken))
+
+
+def _files(folder: Path) -> tuple[str, str]:
+    """What `Figures.files` says of a folder; "" for a file that is not there."""
+    edge, cloud = (folder / EDGE_FILE, folder / CLOUD_FILE)
+    first, second = (hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "" for path in (edge, cloud))
+    return first, second
 
 
 def _named(stage: Stage, candidate: Candidate) -> Stage:
