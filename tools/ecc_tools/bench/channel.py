@@ -21,11 +21,11 @@ from ecc_model import bits, console
 from ecc_model.bits import Spikes
 from ecc_model.errors import WireError
 from ecc_model.optional import require
-from ecc_model.rates import RateTable, agreed
+from ecc_model.rates import RateTable
+from ecc_tools.bench.encoders import EncoderOption
 
 SHARES = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1)
 SEED = 0
-AT_ONCE = 200
 Body = NDArray[np.uint8]
 Channel = Callable[[Body, float, np.random.Generator], Body]
 
@@ -79,29 +79,30 @@ def channel(
     data: Annotated[str, typer.Option(help="A set, a folder of images per class, or an .npz with labels.")],
     root: Annotated[Path | None, typer.Option(envvar="ECC_DATA", help="Where the sets lie.")] = None,
     frames: Annotated[int, typer.Option(min=1, help="Test frames to send, the first ones.")] = 2000,
+    encoder: EncoderOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Accuracy of what the cloud answers when bits turn or bytes are lost on the way."""
     require("torch", "the cloud's network")
-    found = _measure(edge, cloud, data, root, frames)
+    found = _measure(edge, cloud, data, root, frames, encoder)
     if as_json:
         console.print_json(found)
     else:
         _print(found)
 
 
-def _measure(edge: Path, cloud: Path, data: str, root: Path | None, most: int) -> dict[str, Any]:
+def _measure(edge: Path, cloud: Path, data: str, root: Path | None, most: int, encoder: str | None) -> dict[str, Any]:
     from ecc_tools.bench.pair import open_pair
-    from ecc_tools.frame_by_frame import encode, integer_logits
+    from ecc_tools.frame_by_frame import integer_logits
     from ecc_tools.stages import stages
 
-    model, worker, labelled = open_pair(edge, cloud, data, root)
+    pair = open_pair(edge, cloud, data, root, encoder=encoder)
+    model, worker, labelled, table = pair.model, pair.worker, pair.labelled, pair.table
     shown, truth = labelled.frames[:most], labelled.truth[:most]
-    _, table = agreed(model.program.features_id, model.rates, worker.encoders)
     rows = []
     with stages("") as stage:
         told = stage("edge")
-        codes = encode(model.program, shown)
+        codes = pair.codes(shown)
         own = [model.labels[int(row.argmax())] for row in integer_logits(model.program, shown)]
         sent = {form: [write(code) for code in codes] for form, write in forms(table).items()}
         told(1.0)
@@ -111,10 +112,9 @@ def _measure(edge: Path, cloud: Path, data: str, root: Path | None, most: int) -
             read = [arrive(message, shape, table, CHANNELS[name], share, chance) for message in sent[form]]
             there = [(index, code) for index, code in enumerate(read) if code is not None]
             answers = list(own)
-            for start in range(0, len(there), AT_ONCE):
-                some = there[start : start + AT_ONCE]
-                for (index, _), logits in zip(some, worker.features([code for _, code in some]), strict=True):
-                    answers[index] = worker.labels[int(logits.argmax())]
+            arrived = [code for _, code in there]
+            for (index, _), logits in zip(there, pair.answers(np.stack(arrived)) if arrived else [], strict=True):
+                answers[index] = worker.labels[int(logits.argmax())]
             right = [answer == label for answer, label in zip(answers, truth, strict=True)]
             rows.append(
                 {

@@ -20,7 +20,7 @@ from ecc_model import console
 from ecc_model.errors import SourceError
 from ecc_model.frames import Pixels
 from ecc_model.optional import require
-from ecc_model.rates import agreed
+from ecc_tools.bench.encoders import EncoderOption
 from ecc_tools.bench.wire import IMAGES, image_bytes, image_pixels
 
 QUALITIES = (1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95)
@@ -78,26 +78,29 @@ def images(
     data: Annotated[str, typer.Option(help="A set, a folder of images per class, or an .npz with labels.")],
     root: Annotated[Path | None, typer.Option(envvar="ECC_DATA", help="Where the sets lie.")] = None,
     frames: Annotated[int, typer.Option(min=1, help="Test frames to send, the first ones.")] = 2000,
+    encoder: EncoderOption = None,
     out: Annotated[Path, typer.Option(help="Folder for table and plot.")] = Path("runs/images"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Bytes against accuracy: spikes, and the frame as JPEG, WebP and PNG, answered by the same cloud."""
     for package in ("torch", "matplotlib"):
         require(package, "this comparison")
-    found = _compare(edge, cloud, data, root, frames, out)
+    found = _compare(edge, cloud, data, root, frames, encoder, out)
     if as_json:
         console.print_json(found)
     else:
         _print(found, out)
 
 
-def _compare(edge: Path, cloud: Path, data: str, root: Path | None, most: int, out: Path) -> dict[str, Any]:
+def _compare(
+    edge: Path, cloud: Path, data: str, root: Path | None, most: int, encoder: str | None, out: Path
+) -> dict[str, Any]:
     from ecc_tools.batched import fit_all, in_chunks
     from ecc_tools.bench.pair import open_pair
-    from ecc_tools.frame_by_frame import encode
     from ecc_tools.stages import stages
 
-    model, worker, labelled = open_pair(edge, cloud, data, root, sends=("features", "frames"))
+    pair = open_pair(edge, cloud, data, root, encoder=encoder, sends=("features", "frames"))
+    worker, labelled, table = pair.worker, pair.labelled, pair.table
     shown, truth = labelled.frames[:most], labelled.truth[:most]
     if shown.ndim != 4:
         raise SourceError(f"{data}: frames with time steps are no images; give still frames")
@@ -113,12 +116,9 @@ def _compare(edge: Path, cloud: Path, data: str, root: Path | None, most: int, o
 
     with stages("") as stage:
         told = stage("spikes")
-        codes = encode(model.program, shown)
-        answers = [row for chunk in in_chunks(codes, AT_ONCE) for row in worker.features(list(chunk))]
-        _, table = agreed(model.program.features_id, model.rates, worker.encoders)
-        spikes = Point(
-            "spikes", None, float(np.mean([len(encode_spikes(code, table)) for code in codes])), share(answers)
-        )
+        codes = pair.codes(shown)
+        size = float(np.mean([len(encode_spikes(code, table)) for code in codes]))
+        spikes = Point("spikes", None, size, share(pair.answers(codes)))
         told(1.0)
         told, points = stage("images"), [spikes]
         for point in image_points(shown, right):
@@ -127,7 +127,7 @@ def _compare(edge: Path, cloud: Path, data: str, root: Path | None, most: int, o
     found = {
         "schema": 1,
         "n": len(shown),
-        "edge": {"file": str(edge), "sha256": model.sha256},
+        "edge": {"file": str(edge), "sha256": pair.model.sha256},
         "points": [asdict(point) for point in points],
         "as_accurate_as_spikes": {kind: at_least(points, kind, spikes.accuracy) for kind in map(_name, LOSSY)},
     }

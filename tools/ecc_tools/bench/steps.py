@@ -16,11 +16,12 @@ from ecc_broker.messages import FeaturesRequest, decode
 from ecc_device.questions import FIRST, REST, WHOLE, make_question
 from ecc_model import console
 from ecc_model.errors import SourceError
-from ecc_model.modelfile import EdgeModel
 from ecc_model.optional import require
+from ecc_tools.bench.encoders import EncoderOption
 
 if TYPE_CHECKING:
     from ecc_cloud.model import CloudModel
+    from ecc_tools.bench.pair import Pair
     from ecc_tools.collaborate.labelled import Labelled
 
 ROW, BUDGET_MS = 65535, 200  # of a typical request
@@ -32,33 +33,33 @@ def steps(
     data: Annotated[str, typer.Option(help="A set, a folder of images per class, or an .npz with labels.")],
     root: Annotated[Path | None, typer.Option(envvar="ECC_DATA", help="Where the sets lie.")] = None,
     part: Annotated[str, typer.Option(help="test or validation; an .npz has no parts.")] = "test",
+    encoder: EncoderOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Bytes and accuracy when leading time steps go up first and the rest where the cloud needs it."""
     require("torch", "the cloud's network")
     from ecc_tools.bench.pair import open_pair
 
-    found = measure(*open_pair(edge, cloud, data, root, part))
+    found = measure(open_pair(edge, cloud, data, root, part, encoder=encoder))
     if as_json:
         console.print_json(found)
     else:
         _print(found)
 
 
-def measure(model: EdgeModel, worker: CloudModel, labelled: Labelled) -> dict[str, Any]:
+def measure(pair: Pair) -> dict[str, Any]:
     """Both ways to ask about all labelled frames. `SourceError` where the worker answers no leading steps."""
     from ecc_cloud.worker import announcement, open_to_doubt
-    from ecc_tools.batched import in_chunks
-    from ecc_tools.frame_by_frame import encode
 
+    model, worker, labelled, encoder = pair
     said = announcement(worker)
-    codes = encode(model.program, labelled.frames)
-    questions = [make_question(ROW, code, model.program.features_id, model.rates, said) for code in codes]
-    leading = worker.encoders[questions[0].name].leading
+    codes = pair.codes(labelled.frames)
+    features_id, table = model.program.features_ids[encoder], model.tables[encoder]
+    questions = [make_question(ROW, code, features_id, table, said) for code in codes]
+    leading = worker.encoders[pair.name].leading
     if leading is None:
         raise SourceError(f"{worker.path}: it answers whole messages only; make one with: assemble --progressive")
-    whole = [row for chunk in in_chunks(codes) for row in worker.features(list(chunk))]
-    alone = [row for chunk in in_chunks(codes[:, : leading.steps]) for row in worker.features(list(chunk))]
+    whole, alone = pair.answers(codes), pair.answers(codes[:, : leading.steps])
     sent, answers = [], []
     for question, all_steps, some in zip(questions, whole, alone, strict=True):
         calibrated = some / np.float32(leading.temperature)

@@ -35,6 +35,7 @@ from ecc_model.native import library
 from ecc_model.optional import require
 from ecc_model.progress import progress_bar
 from ecc_model.rates import RateTable
+from ecc_tools.bench.encoders import EncoderOption, encoder_index
 from ecc_tools.frame_by_frame import encode
 
 PEER = "zstd 3"  # what times are compared with
@@ -148,13 +149,14 @@ def _spread(values: NDArray[np.float64]) -> dict[str, float]:
     return {"median": round(float(middle), 2), "p5": round(float(low), 2), "p95": round(float(high), 2)}
 
 
-def bench_wire(model: EdgeModel, frames: Pixels | None, table: RateTable | None = None) -> dict[str, Any]:
+def bench_wire(
+    model: EdgeModel, frames: Pixels | None, table: RateTable | None = None, encoder: int = 0
+) -> dict[str, Any]:
     """All that is measured of a model's spikes, on `frames` (N, H, W, C) or else on the rows of its guard set.
 
-    table: the model's own; without it one is fitted. `SourceError` for fewer than `FEWEST` messages.
+    table: the encoder's own; without it one is fitted. `SourceError` for fewer than `FEWEST` messages.
     """
-    program = model.program
-    codes = _codes(model, frames)
+    codes = _codes(model, frames, encoder)
     if len(codes) < FEWEST:
         raise SourceError(f"{len(codes)} messages are too few to measure; give {FEWEST} frames at least")
     fitted, coded = 0, codes
@@ -166,11 +168,11 @@ def bench_wire(model: EdgeModel, frames: Pixels | None, table: RateTable | None 
     entropy = table.code_lengths(coded)
     measured: dict[str, Any] = {
         "messages": len(coded),
-        "shape": list(program.code_shape),
+        "shape": list(codes.shape[1:]),
         "firing_rate": round(float(coded.mean()), 4),
         "entropy_bits": _spread(entropy) | {"mean": round(float(entropy.mean()), 2)},
         "rates": {"kind": table.kind, "fitted_to": fitted, "coder": "Python" if library() is None else "C"},
-        "spikes": measure(spike_coders(program.code_shape, table), list(coded), PEER),
+        "spikes": measure(spike_coders(codes.shape[1:], table), list(coded), PEER),
         "one_kilobyte": one_kilobyte(float(coded.mean())),
         "machine": {"processor": platform.machine(), "system": platform.system(), "python": platform.python_version()},
     }
@@ -190,11 +192,11 @@ def one_kilobyte(rate: float) -> dict[str, Any]:
     return measure(coders, list(chance.random((KILOBYTES, *KILOBYTE)) < rate), PEER)
 
 
-def _codes(model: EdgeModel, frames: Pixels | None) -> Spikes:
+def _codes(model: EdgeModel, frames: Pixels | None, encoder: int) -> Spikes:
     if frames is not None:
-        return encode(model.program, frames[:MOST])
+        return encode(model.program, frames[:MOST], encoder)
     engine = make_engine(None, model.program)
-    return np.stack([engine.encode(split) for split in unpack_rows(model.guard.bits[:MOST], model.program)])
+    return np.stack([engine.encode(split, encoder) for split in unpack_rows(model.guard.bits[:MOST], model.program)])
 
 
 def wire(
@@ -204,6 +206,7 @@ def wire(
         typer.Option(help="Frames: a set, a folder of images per class or an .npz with labels; else the guard set."),
     ] = None,
     root: Annotated[Path | None, typer.Option(envvar="ECC_DATA", help="Where the sets lie.")] = None,
+    encoder: EncoderOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Bytes, time and entropy of a model's spikes, coded in every way, and of the frames they stand for as images."""
@@ -214,7 +217,8 @@ def wire(
 
         frames = open_labelled(data, root, "test").frames
     edge = read_edge(model)
-    measured = bench_wire(edge, frames, edge.rates)
+    index = encoder_index(edge, encoder)
+    measured = bench_wire(edge, frames, edge.tables[index], index)
     if as_json:
         console.print_json(measured)
     else:

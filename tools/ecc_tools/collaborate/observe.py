@@ -86,13 +86,13 @@ def compare_answers(edge: EdgeSide, cloud: CloudSide, truth: Sequence[str]) -> O
     return Observed(edge, cloud, edge.right(truth), _right(cloud.answers, truth), _right(cloud.standing, truth))
 
 
-def check_pair(model: EdgeModel, cloud: CloudModel, send: str) -> None:
+def check_pair(model: EdgeModel, cloud: CloudModel, send: str, encoder: int = 0) -> None:
     """`IncompatibleFeatures`: the cloud cannot read the edge's spikes; `SourceError`: it cannot be sent that way."""
     if send not in SENDS:
         raise SourceError(f"nothing is sent as '{send:.40}'; choose one of: {', '.join(SENDS)}")
     if send == "frames" and not cloud.reads_frames:
         raise SourceError(f"{cloud.path}: this cloud has no teacher for frames; send features")
-    prefix = plain_id(model.program.features_id)
+    prefix = plain_id(model.program.features_ids[encoder])
     if send == "features" and prefix not in cloud.encoders:
         raise IncompatibleFeatures(prefix.hex(), [known.hex() for known in cloud.encoders])
 
