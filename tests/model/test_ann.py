@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ecc_model.errors import MissingPackage, ModelError
 from ecc_model.nets.ann import AnnConfig, Kind, Vgg16, build_ann
-from ecc_model.nets.vit import from_pretrained
+from ecc_model.nets.vit import from_pretrained, pretrained_file
 
 TINY_VIT = AnnConfig(kind="vit-b16", channels=3, classes=4, width=1 / 12)
 
@@ -119,6 +121,35 @@ def test_a_checkpoint_that_is_none_or_of_another_shape_is_refused(checkpoint: Pa
     (tmp_path / "config.json").write_text(changed)
     with pytest.raises(ModelError, match="patch_size is 32 where 16 is needed; give a checkpoint of ViT-B/16, S/16 or"):
         from_pretrained(tmp_path, 4)
+
+
+def copied(checkpoint: Path, folder: Path) -> Path:
+    return Path(shutil.copytree(checkpoint, folder))
+
+
+def test_damaged_foreign_and_pickled_weights_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    damaged, foreign, pickled = (copied(checkpoint, tmp_path / name) for name in ("damaged", "foreign", "pickled"))
+    (damaged / "model.safetensors").write_bytes(b"no weights")
+    weights = load_file(checkpoint / "model.safetensors")
+    save_file({f"bert.{name}": weight for name, weight in weights.items()}, foreign / "model.safetensors")
+    (pickled / "model.safetensors").unlink()
+    torch.save(weights, pickled / "pytorch_model.bin")
+    for folder in (damaged, pickled):
+        with pytest.raises(ModelError, match=rf"^{folder}: no pretrained ViT can be read there \(.+\); give a"):
+            from_pretrained(folder, 4)
+    other = copied(checkpoint, tmp_path / "other")
+    changed = {name: torch.ones(2) if name == "vit.layernorm.bias" else weight for name, weight in weights.items()}
+    save_file(changed, other / "model.safetensors")
+    for folder, name in ((foreign, r"vit\.\S+"), (other, r"vit\.layernorm\.bias")):
+        text = rf"^{folder}: its {name} is missing or of another shape; give a checkpoint of ViT-B/16"
+        with pytest.raises(ModelError, match=text):
+            from_pretrained(folder, 4)
+    with pytest.raises(ModelError, match=r"pickled: no pretrained ViT can be read there \(.*does not appear"):
+        pretrained_file(pickled)
+
+
+def test_the_file_of_pretrained_weights_is_found(checkpoint: Path) -> None:
+    assert pretrained_file(checkpoint) == checkpoint / "model.safetensors"
 
 
 def test_a_transformer_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@ import json
 import re
 import subprocess
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -22,7 +23,7 @@ from ecc_tools.data.sets import open_dataset
 from ecc_tools.edge_run import open_edge_run
 from ecc_tools.layers_compared import compare_layers
 from ecc_tools.processes import find
-from ecc_tools.runs import NetworkConfig, RunError, weights_sha256
+from ecc_tools.runs import NetworkConfig, RunConfig, RunError, read_record, weights_sha256
 from ecc_tools.training import Plan
 from support.models import CONFIG, DIGITS, lively_network
 from support.patterns import NAMES, pattern_part, patterns
@@ -92,7 +93,9 @@ def test_rounding_to_half_is_what_a_file_with_halves_brings_back(tmp_path):
 def test_too_few_frames_to_judge_with():
     program = compile_network(lively_network(CONFIG, 0))
     with pytest.raises(
-        CompileError, match=r"^100 validation frames leave 52 to judge updates with; give at least 248$"
+        CompileError,
+        match=r"^100 validation frames leave 52 to judge updates with; give at least 248 "
+        r"\(of a set they are a tenth of the training images, so some 2,500 of those\)$",
     ):
         choose_guard(program, FRAMES[:100], LABELS[:100], Augmentation("digits"))
 
@@ -169,9 +172,16 @@ def test_a_run_is_compiled_with_its_own_images_and_statistics(tmp_path):
     assert json.loads(done.stdout)["features_id"] == model.program.features_id
     assert (model.labels, model.program.steps) == (NAMES[:3], 2)
     assert model.statistics is not None
-    assert model.manifest.provenance["edge_weights_sha256"] == weights_sha256(run)
+    made_of, record = model.manifest.provenance, read_record(run)
+    assert made_of["edge_weights_sha256"] == weights_sha256(run)
+    assert made_of["data_sha256"] == record.provenance.data_sha256
+    assert msgspec.json.decode(made_of["edge"], type=RunConfig) == record.run
+    assert json.loads(made_of["seen"]) == list(NAMES[:3])
     wrong = CliRunner().invoke(app, [*command, "--steps", "2"])
     assert (wrong.exit_code, "a run knows its time steps; leave this out" in wrong.stderr) == (2, True)
+    command[1] = str(run / "weights.pt")
+    with pytest.raises(RunError, match=rf"weights\.pt is part of a run, whose folder says what it is; give {run}$"):
+        CliRunner().invoke(app, [*command, "--steps", "2"], catch_exceptions=False)
 
 
 def test_a_network_that_is_not_there_is_named(tmp_path):

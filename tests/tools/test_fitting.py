@@ -1,15 +1,19 @@
 """Training runs: alone and jointly, stopped and resumed, chosen on validation images."""
 
 import csv
+import hashlib
+import re
 
 import msgspec
 import pytest
 import torch
 
+from ecc_model.nets.ann import AnnConfig, build_ann
 from ecc_model.nets.spikebottlenet import SpikeBottleNet
 from ecc_model.nets.vgg import to_unit
+from ecc_model.nets.vit import from_pretrained
 from ecc_tools.data.parts import DataSet, Part
-from ecc_tools.fitting import best_of, fit
+from ecc_tools.fitting import best_of, fit, validate
 from ecc_tools.networks import Bottleneck, UnfitNetwork
 from ecc_tools.objective import TeacherUnfit
 from ecc_tools.rounding import AsIntegers, rounded
@@ -22,10 +26,12 @@ from ecc_tools.runs import (
     load_run,
     load_tensors,
     read_record,
+    start_sha256,
 )
-from ecc_tools.training import LossNotFinite, Plan
+from ecc_tools.training import LossNotFinite, OutOfMemory, Plan
 from support.patterns import NAMES, forbidden, pattern_part, patterns
 
+CPU = torch.device("cpu")
 PLAN = Plan(epochs=2, learning_rate=8e-3, batch=16)
 LONGER = Plan(epochs=10, learning_rate=8e-3, batch=16)
 EDGE = NetworkConfig(kind="vgg9", width=0.1, steps=2)
@@ -96,20 +102,24 @@ def with_turned_labels(data: DataSet) -> DataSet:
     return Turned(data.name, data.names, data.learning, forbidden)
 
 
+class PowerCut(Exception):
+    pass
+
+
+def cut_after_one_epoch(folder, settings):
+    def cut(line):
+        raise PowerCut
+
+    with pytest.raises(PowerCut):
+        run(folder, settings, report=cut)
+
+
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_a_resumed_run_ends_as_one_that_never_stopped(tmp_path, ema):
     settings = config(plan=Plan(epochs=3, learning_rate=4e-3, batch=32), ema=ema)
     run(tmp_path / "whole", settings)
 
-    class PowerCut(Exception):
-        pass
-
-    def cut(line):
-        if line["epoch"] == 0:
-            raise PowerCut
-
-    with pytest.raises(PowerCut):
-        run(tmp_path / "cut", settings, report=cut)
+    cut_after_one_epoch(tmp_path / "cut", settings)
     run(tmp_path / "cut", settings, resume=True)
     assert log(tmp_path / "cut") == log(tmp_path / "whole")
     whole, cut_ = weights(tmp_path / "whole"), weights(tmp_path / "cut")
@@ -131,6 +141,15 @@ def test_a_resume_with_another_config_names_what_differs(tmp_path):
         run(tmp_path / "run", wider, resume=True)
 
 
+def test_a_resume_with_a_setting_that_was_not_there_names_it(tmp_path):
+    run(tmp_path / "run")
+    joined = msgspec.structs.replace(EDGE, bottleneck=Bottleneck(split="pool2", code_channels=2))
+    with pytest.raises(
+        RunError, match=r"run was begun with network\.bottleneck = None, not \{'split': 'pool2', .*\}; resume with what"
+    ):
+        run(tmp_path / "run", config(joined), resume=True)
+
+
 def test_a_resume_with_other_images_is_refused(tmp_path):
     run(tmp_path / "run")
     with pytest.raises(RunError, match=r"was begun with provenance\.data_sha256 = \w{12}, not \w{12}; resume with"):
@@ -143,6 +162,95 @@ def test_a_loss_that_is_no_number_keeps_the_checkpoint(tmp_path):
         run(tmp_path / "run", wild)
 
 
+def test_a_validation_loss_that_is_no_number_leaves_the_last_good_epoch(tmp_path):
+    """The only step of epoch 1 is finite in its loss, and breaks the weights."""
+    folder, settings = (
+        tmp_path / "run",
+        config(DENSE, plan=Plan(epochs=3, learning_rate=0.1, batch=216, optimizer="sgd")),
+    )
+    cut_after_one_epoch(folder, settings)
+    state = load_tensors(folder / "checkpoint.pt")
+    for kept in state["optimizer"]["state"].values():
+        kept["momentum_buffer"].fill_(1e38)
+    torch.save(state, folder / "checkpoint.pt")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(
+        LossNotFinite,
+        match=r"^the validation loss is not finite in epoch 1; lower the learning rate; "
+        r"the last good checkpoint is that of epoch 0, in .*run$",
+    ):
+        run(folder, settings, resume=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+HEAD = "epoch,accuracy,validation_loss\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (None, r"log\.csv: not the log of a run \(No such file or directory\); make the run anew$"),
+        ("", r"log\.csv lacks epochs that the checkpoint has; make the run anew$"),
+        (HEAD, r"log\.csv lacks epochs that the checkpoint has; make the run anew$"),
+        (
+            HEAD + "0.0,high,1.5\n",
+            r"log\.csv: not the log of a run \(could not convert string to float: 'high'\); make",
+        ),
+        (HEAD + "0.0,50\n", r"log\.csv: not the log of a run \(.*\); make the run anew$"),
+        (HEAD + "0.0,50,1.5,8\n", r"log\.csv: not the log of a run \(.*\); make the run anew$"),
+        (HEAD + "0.0,50,nan\n", r"log\.csv: not the log of a run \(a figure is missing or not finite\); make the run"),
+        ("epoch,accuracy\n0.0,50\n", r"log\.csv: not the log of a run \(a figure is missing or not finite\); make"),
+    ],
+)
+def test_a_resume_with_a_damaged_log_is_one_line(tmp_path, content, text):
+    settings = config(DENSE, plan=Plan(epochs=2, learning_rate=1e-3, batch=240))
+    cut_after_one_epoch(tmp_path / "run", settings)
+    (tmp_path / "run" / "log.csv").unlink()
+    if content is not None:
+        (tmp_path / "run" / "log.csv").write_text(content)
+    with pytest.raises(RunError, match=text):
+        run(tmp_path / "run", settings, resume=True)
+
+
+@pytest.mark.parametrize("name", ["config.toml", "log.csv", "weights.pt", "checkpoint.pt", "teacher-view-0.pt"])
+def test_a_full_disk_is_one_line(tmp_path, teacher, name):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / f"{name}.partial").symlink_to("/dev/full")
+    settings = config(DENSE, loss=LossConfig(logits=0.5), augmentation="none")
+    with pytest.raises(RunError, match=rf"{name}: cannot be written \(.+\); check the path, its permissions, and the"):
+        run(folder, settings, teacher=teacher)
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(
+            RunError, match=rf"^{folder}: cannot be written \(.+\); check the path, its permissions, and"
+        ):
+            run(folder)
+
+
+@pytest.mark.parametrize("name", ["banana", "mps", "cuda:99"])
+def test_a_device_that_is_not_there_is_one_line(tmp_path, name):
+    with pytest.raises(
+        RunError, match=rf"^torch finds no device '{name}' here to train on; give --device cpu(, or .*)?$"
+    ):
+        run(tmp_path / "run", device=name)
+
+
+class Greedy(torch.nn.Module):
+    def forward(self, frames):
+        return torch.zeros(len(frames), len(NAMES)) if len(frames) <= 4 else torch.empty(1 << 50)
+
+
+def test_validation_takes_no_larger_batches_than_the_training(tmp_path):
+    part = pattern_part(10, 0)
+    assert validate(Greedy(), part, CPU, Plan(epochs=1, learning_rate=1.0, batch=4))["accuracy"] == 30.0
+    with pytest.raises(OutOfMemory, match=r"^a batch of 8 does not fit into memory; try --batch 4$"):
+        validate(Greedy(), part, CPU, Plan(epochs=1, learning_rate=1.0, batch=8))
+
+
 def test_fine_tuning_begins_with_the_weights_of_another_run(tmp_path, teacher):
     still = config(DENSE, plan=Plan(epochs=1, learning_rate=0.0, batch=16))
     run(tmp_path / "tuned", still, start_from=teacher)
@@ -151,6 +259,51 @@ def test_fine_tuning_begins_with_the_weights_of_another_run(tmp_path, teacher):
     assert all(torch.equal(kept[name], given[name]) for name in trained)
     with pytest.raises(RunError, match=r"teacher holds another network than this run; begin without"):
         run(tmp_path / "edge", start_from=teacher)
+
+
+VIT = NetworkConfig(kind="vit-b16", width=1 / 12)
+ONE_STEP = Plan(epochs=1, learning_rate=0.0, batch=8)
+
+
+def few() -> DataSet:
+    return DataSet("patterns", NAMES, lambda: pattern_part(12, 0), forbidden)
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pretrained") / "vit-tiny"
+    build_ann(AnnConfig(kind="vit-b16", channels=1, classes=3, width=1 / 12)).vit.save_pretrained(folder)
+    return folder
+
+
+def test_a_transformer_begins_with_pretrained_weights_or_with_a_run(tmp_path, pretrained):
+    still = config(VIT, plan=ONE_STEP)
+    run(tmp_path / "tuned", still, data=few(), start_from=pretrained)
+    kept, given = weights(tmp_path / "tuned"), from_pretrained(pretrained, 3).state_dict()
+    trunk = [name for name in given if "classifier" not in name]
+    assert len(trunk) > 100
+    assert all(torch.equal(kept[name], given[name]) for name in trunk)
+    assert kept["vit.classifier.weight"].shape == (4, 64)  # of its own classes
+    assert read_record(tmp_path / "tuned").provenance.seen == (*NAMES, "vit-tiny")
+    run(tmp_path / "again", still, data=few(), start_from=tmp_path / "tuned")
+    assert torch.equal(weights(tmp_path / "again")["vit.classifier.weight"], kept["vit.classifier.weight"])
+    assert read_record(tmp_path / "again").provenance.seen == (*NAMES, "vit-tiny")
+
+
+def test_a_pretrained_transformer_of_another_width_is_refused(tmp_path, pretrained):
+    wide = config(msgspec.structs.replace(VIT, width=0.25))
+    with pytest.raises(
+        RunError,
+        match=r"vit-tiny is a ViT of --width 0\.0833 for images of 1 channels, this run one of 0\.25 for 1; give what",
+    ):
+        run(tmp_path / "run", wide, data=few(), start_from=pretrained)
+
+
+def test_weights_to_begin_with_are_told_by_their_hash(tmp_path, pretrained):
+    digest = hashlib.sha256((pretrained / "model.safetensors").read_bytes()).hexdigest()
+    assert start_sha256(pretrained, "vit-b16") == digest
+    with pytest.raises(RunError, match=r"vit-tiny holds no trained network \(weights\.pt\); give the --out of a"):
+        start_sha256(pretrained, "vgg9")
 
 
 def test_fine_tuning_on_other_classes_begins_with_all_but_the_last_layer(tmp_path):
@@ -224,6 +377,20 @@ def test_a_joint_run_learns_from_logits_and_features(tmp_path, teacher):
     assert {"cross_entropy", "logits", "features"} <= best.keys()
     first, last = log(tmp_path / "run")[0], log(tmp_path / "run")[-1]
     assert float(last["features"]) < float(first["features"])
+
+
+def test_a_run_tells_which_classes_its_teacher_and_its_start_have_seen(tmp_path, teacher):
+    still = {"plan": Plan(epochs=1, learning_rate=0.0, batch=240), "tasks": "B2-Inc1"}
+    run(tmp_path / "taught", config(loss=LossConfig(logits=0.5), **still), teacher=teacher)
+    run(tmp_path / "alone", config(**still))
+    run(tmp_path / "tuned", config(**still), start_from=tmp_path / "taught")
+    seen = {name: read_record(tmp_path / name).provenance.seen for name in ("taught", "alone", "tuned")}
+    assert seen == {"taught": NAMES, "alone": NAMES[:2], "tuned": NAMES}
+    older = tmp_path / "alone" / "config.toml"  # an older version has not told
+    older.write_text(re.sub(r"(?s)seen = \[.*?\]\n", "", older.read_text()))
+    assert read_record(tmp_path / "alone").provenance.seen == ()
+    run(tmp_path / "again", config(**still | {"tasks": "B2-Inc2", "task": 1}), start_from=tmp_path / "alone")
+    assert read_record(tmp_path / "again").provenance.seen == (*NAMES[2:], *NAMES[:2])
 
 
 def test_fixed_views_keep_the_teachers_logits(tmp_path, teacher):

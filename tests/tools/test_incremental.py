@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -21,7 +23,7 @@ from ecc_tools.incremental.base import open_base
 from ecc_tools.incremental.compare import Asked
 from ecc_tools.incremental.drift import make_weather, won_back
 from ecc_tools.incremental.errors import IncrementalError
-from ecc_tools.incremental.protocol import check_base, run_protocol
+from ecc_tools.incremental.protocol import check_base, run_protocol, seen_beyond
 from ecc_tools.incremental.scenes import Scene, answer, ask, judge, see
 from ecc_tools.incremental.stream import Streams, make_streams, ratio, run_stream
 from ecc_tools.incremental.updating import learn_answers, told_truth
@@ -106,6 +108,16 @@ def test_a_protocol_takes_no_head_that_has_seen_later_tasks() -> None:
     tasks = [shipped.labels, ("frog", "horse")]
     with pytest.raises(IncrementalError, match=r"vgg9\.pt: assembled with --together, its head has seen images of all"):
         check_base(shipped, tasks, "B6-Inc2")
+
+
+def test_what_a_base_has_seen_beyond_its_task_is_read_off_its_file(base: EdgeModel) -> None:
+    def made_by(**provenance: str) -> EdgeModel:
+        return dataclasses.replace(base, manifest=msgspec.structs.replace(base.manifest, provenance=provenance))
+
+    assert seen_beyond(made_by(seen=json.dumps(DIGITS[:6])), DIGITS[:6]) == []
+    assert seen_beyond(made_by(seen=json.dumps(DIGITS[:8])), DIGITS[:6]) == ["6", "7"]
+    assert seen_beyond(made_by(seen="[]"), DIGITS[:6]) is None  # an older run
+    assert seen_beyond(made_by(), DIGITS[:6]) is None
 
 
 def test_the_truth_is_told_as_by_a_cloud_that_is_sure(base: EdgeModel) -> None:
@@ -237,7 +249,10 @@ def test_the_protocol_command_writes_rows_table_and_plot_and_goes_on_where_it_st
     assert table.rows[0]["average"] == round(row["average"]["mean"], 1)
     assert table.commands[0].endswith("--learner analytic --seeds 1 --part test --split B6-Inc2")
     assert (tmp_path / "tasks.png").read_bytes().startswith(b"\x89PNG")
-    assert "analytic" in run_command(*command, "--seeds", 1)
+    assert found["seen_beyond_base"] is None
+    told = run_command(*command, "--seeds", 1)
+    assert "analytic" in told
+    assert "The model file does not tell which classes the base network's teacher or start have seen.\n" in told
     assert (tmp_path / "rows.jsonl").read_bytes() == rows
     run_command(*command, "--seeds", 2)
     assert (tmp_path / "rows.jsonl").read_bytes().startswith(rows)
@@ -264,7 +279,11 @@ def test_the_drift_command_compares_features_and_frames(models: TinyModels, tmp_
         ("noise", 3, "frames"),
     ]
     assert found["rows"][0]["before"] == found["rows"][1]["before"]
-    assert len(read_table(tmp_path / "table.json").rows) == 2
+    table = read_table(tmp_path / "table.json")
+    updates = [row["update"] for row in found["rows"]]
+    assert [row["accepted"] for row in table.rows] == [f"{int(*update['accepted'])} of 1" for update in updates]
+    refused = [update["reason"][0] for update in updates if not update["accepted"][0]]
+    assert all(any(reason in note for note in table.notes) for reason in refused[:1])
     assert (tmp_path / "drift.png").read_bytes().startswith(b"\x89PNG")
 
 

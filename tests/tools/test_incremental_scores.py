@@ -12,7 +12,7 @@ from ecc_tools.incremental.errors import IncrementalError
 from ecc_tools.incremental.protocol import summarize
 from ecc_tools.incremental.records import ROWS, Records
 from ecc_tools.incremental.scores import by_class, forgetting, over_seeds, percent
-from ecc_tools.incremental.tables import print_table, protocol_table, write_table
+from ecc_tools.incremental.tables import drift_table, print_table, protocol_table, write_table
 from ecc_tools.results import read_table
 
 SETTINGS = {"protocol": "B50-Inc10", "data": "cifar-100", "part": "test", "model": "ab"}
@@ -78,6 +78,7 @@ def test_a_table_stands_in_the_form_of_docs_results_with_published_figures_besid
         "settings": SETTINGS,
         "rows": [row | {"seconds": spread, "mib": None}],
         "machine": {"processor": "P", "python": "3", "numpy": "2"},
+        "seen_beyond_base": [],
     }
     write_table(protocol_table(found, "ecc-tools incremental m"), tmp_path / "t.json")
     table = read_table(tmp_path / "t.json")
@@ -100,3 +101,46 @@ def test_a_table_stands_in_the_form_of_docs_results_with_published_figures_besid
     assert any("FeTrIL (WACV 2023)" in note for note in table.notes)
     print_table(table)
     assert "69.0 to 71.3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("seen", "note"),
+    [
+        ([], None),
+        (
+            ["frog", "ship"],
+            "Not a standard protocol: the base network, its teacher or what it begins with has also seen frog, ship: "
+            "not in the first task.",
+        ),
+        (
+            list("abcdef"),
+            "Not a standard protocol: the base network, its teacher or what it begins with has also seen a, b, c, d, "
+            "e, ...: not in the first task.",
+        ),
+        (None, "The model file does not tell which classes the base network's teacher or start have seen."),
+    ],
+)
+def test_a_base_that_has_seen_more_than_its_task_is_noted(seen: list[str] | None, note: str | None) -> None:
+    machine = {"processor": "P", "python": "3", "numpy": "2"}
+    found = {"settings": SETTINGS, "rows": [], "machine": machine, "seen_beyond_base": seen}
+    notes = protocol_table(found, "ecc-tools incremental m").notes
+    assert [one for one in notes if "seen" in one] == ([] if note is None else [note])
+
+
+def test_a_table_of_drift_says_what_became_of_the_updates() -> None:
+    spread = {"mean": 70.0, "low": 70.0, "high": 70.0}
+    state = dict.fromkeys(("accuracy", "upload_rate", "clean_accuracy", "clean_upload_rate"), spread)
+    row = {"learner": "analytic", "kind": "noise", "strength": 3, "send": "features", "seeds": [0, 1, 2], "n": 60}
+    row |= {"before": state, "after": state, "bound": state, "candidate": None, "won_back": None}
+    row |= {"during": {"collaborative_accuracy": spread}, "clean_lost": spread}
+    turned = {"accepted": [True, False, False], "reason": ["50% -> 60%", "cannot tell: 3 rows", "too few rows"]}
+    kept = {"accepted": [True] * 3, "reason": ["better"] * 3}
+    again = {"accepted": [False] * 3, "reason": ["cannot tell: 10 rows"] * 3}
+    machine = {"processor": "P", "python": "3", "numpy": "2"}
+    rows = [row | {"update": update} for update in (turned, kept, again)]
+    table = drift_table({"settings": {"drift": 60, "data": "digits"}, "rows": rows, "machine": machine}, "c")
+    assert [one["accepted"] for one in table.rows] == ["1 of 3", "3 of 3", "0 of 3"]
+    assert table.notes[1:] == [
+        "4 not accepted: cannot tell: 3 rows",
+        "1 not accepted: too few rows",
+    ]

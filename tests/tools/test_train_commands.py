@@ -69,7 +69,10 @@ def test_too_few_images_to_judge_updates_with_are_told_before_any_training(edge,
     out = tmp_path / "models"
     quick = ["--epochs", "1", "--tune-epochs", "1", "--copies", "1", "--tail-channels", "8"]
     refused = tools("assemble", edge, teacher, "--data", "digits", "--out", out, *quick, code=1)
-    assert refused.stderr == "error: 66 validation frames leave 18 to judge updates with; give at least 248\n"
+    assert refused.stderr == (
+        "error: 66 validation frames leave 18 to judge updates with; give at least 248 "
+        "(of a set they are a tenth of the training images, so some 2,500 of those)\n"
+    )
     assert not out.exists()
 
 
@@ -112,7 +115,8 @@ def test_the_same_code_twice_or_too_many_are_refused(tmp_path, channels):
         (["--network", "vgg10"], "error: no network is called 'vgg10'; known are vgg9, spiking-resnet18, "),
         (["--data", "imagenet"], "error: no data set is called 'imagenet'; known are cifar-10, "),
         (["--tasks", "B6-Inc2", "--task", "3"], "error: B6-Inc2 makes 3 tasks of digits; give --task 0 to 2"),
-        (["--device", "cuda"], "error: torch finds no GPU here; train with --device cpu"),
+        (["--task", "1", "--epochs", "1"], "error: --task 1 is one of a split's; give the split with --tasks"),
+        (["--device", "cuda"], "error: torch finds no device 'cuda' here to train on; give --device cpu"),
     ],
 )
 def test_a_wrong_option_is_one_line_and_takes_no_folder(tmp_path, change, message):
@@ -120,6 +124,32 @@ def test_a_wrong_option_is_one_line_and_takes_no_folder(tmp_path, change, messag
     assert refused.stderr.splitlines()[0].startswith(message)
     assert len(refused.stderr.splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("option", ["--code-channels", "--code-stride"])
+def test_a_code_without_a_place_to_travel_from_is_refused(tmp_path, option):
+    refused = tools("train", *EDGE, "--epochs", "1", option, "2", "--out", tmp_path / "run", code=2)
+    assert f"Invalid value for {option}: it belongs to a spiking bottleneck; say with --split where that is" in told(
+        refused
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def told(done):
+    return " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_a_name_of_the_hub_without_a_network_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    out, name = tmp_path / "run", "google/vit-base-patch16-224-in21k"
+    refused = tools("train", *QUICK, "--network", "vit-b16", "--start-from", name, "--out", out, code=1)
+    assert re.fullmatch(
+        rf"error: {name}: no pretrained ViT can be read there \(.+\); give a folder, or a name such as {name} and a "
+        r"network connection\n",
+        refused.stderr,
+    )
+    assert not out.exists()
 
 
 def test_a_teacher_without_weights_is_named(tmp_path):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 
+from ecc_model import console
+
 
 def main() -> None:
     """Entry point of `ecc-tools`."""
     # What is timed here is timed as a device runs it: numpy's products on one thread.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from ecc_tools.cli import main as run
+    with console.interruptible():
+        from ecc_tools.cli import main as run
 
-    run()
+        run()
 
 
 if __name__ == "__main__":

@@ -125,6 +125,7 @@ def assemble(
         "data_sha256": edge_record.provenance.data_sha256,
         "edge": msgspec.json.encode(edge_record.run).decode(),
         "edge_weights_sha256": weights_sha256(edge),
+        "seen": msgspec.json.encode(edge_record.provenance.seen).decode(),
         "teacher": msgspec.json.encode(teacher_record.run).decode(),
         "teacher_weights_sha256": weights_sha256(teacher),
         "bottleneck": msgspec.json.encode(config).decode(),

@@ -139,9 +139,12 @@ def compile_(
     from ecc_tools.compiling import compare, load_plain, load_validation, write_model
     from ecc_tools.edge_run import is_run, open_edge_run, write_run
     from ecc_tools.layers_compared import compare_layers
+    from ecc_tools.runs import RunError
 
     if not is_run(network) and not network.is_file():
         raise ModelNotFound(network)
+    if is_run(network.parent) and network.is_file():
+        raise RunError(f"{network} is part of a run, whose folder says what it is; give {network.parent}")
     if is_run(network) and steps is not None:
         raise typer.BadParameter("a run knows its time steps; leave this out", param_hint="--steps")
     if is_run(network):

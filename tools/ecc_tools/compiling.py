@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ from ecc_model.program import Program
 from ecc_model.rates import RateTable
 from ecc_tools.augmentation import Augmentation
 from ecc_tools.bottleneck import code_logits
-from ecc_tools.data.parts import Part
+from ecc_tools.data.parts import VALIDATION_SHARE, Part
 from ecc_tools.frame_by_frame import encode_all, integer_logits, split_spikes
 from ecc_tools.leading_fitting import fit_leading
 from ecc_tools.rate_fitting import fit_rates
@@ -216,9 +217,11 @@ def split_guard(labels: Labels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         judge.append(rows[REPLAY_PER_CLASS : REPLAY_PER_CLASS + share])
     replayed, judging = np.sort(np.concatenate(replay)), np.sort(np.concatenate(judge))
     if len(judging) < MIN_JUDGE_ROWS:
+        needed = MIN_JUDGE_ROWS + len(replayed)
+        images = math.ceil(needed / VALIDATION_SHARE / 100) * 100
         raise CompileError(
-            f"{len(labels)} validation frames leave {len(judging)} to judge updates with; "
-            f"give at least {MIN_JUDGE_ROWS + len(replayed)}"
+            f"{len(labels)} validation frames leave {len(judging)} to judge updates with; give at least {needed} "
+            f"(of a set they are a tenth of the training images, so some {images:,} of those)"
         )
     return replayed, judging
 

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import msgspec
+
 from ecc_model.nets.vgg import SpikingVgg9
 from ecc_model.program import Program
 from ecc_tools.compiling import write_model
 from ecc_tools.data.parts import DataSet, Part
 from ecc_tools.networks import VGG9
-from ecc_tools.runs import CONFIG, RunError, code_version, load_run, weights_sha256
+from ecc_tools.runs import CONFIG, Record, RunError, code_version, load_run, weights_sha256
 from ecc_tools.training import Progress
 
 
@@ -22,8 +24,7 @@ class EdgeRun:
     net: SpikingVgg9
     learn: Part
     choose: Part  # for validation
-    names: tuple[str, ...]
-    augmentation: str
+    record: Record
     sha256: str  # of the weights
 
 
@@ -47,20 +48,26 @@ def open_edge_run(folder: Path, data: DataSet) -> EdgeRun:
         learn, choose = learn.of(classes), choose.of(classes)
     if learn.sha256 != record.provenance.data_sha256:
         raise RunError(f"{folder} did not learn from these images of {data.name}; give what it learnt from")
-    made_with = record.run.data.augmentation
-    return EdgeRun(cast(SpikingVgg9, net), learn, choose, names, made_with, weights_sha256(folder))
+    return EdgeRun(cast(SpikingVgg9, net), learn, choose, record, weights_sha256(folder))
 
 
 def write_run(path: Path, run: EdgeRun, progress: Progress) -> Program:
     """The run's model file at `path`, with class statistics of its training frames. `CompileError`, `ModelError`."""
+    made, config = run.record.provenance, run.record.run
     program, _ = write_model(
         path,
         run.net,
         run.choose.frames,
         run.choose.labels,
-        run.names,
-        {"code": code_version(), "edge_weights_sha256": run.sha256},
-        augmentation=run.augmentation,
+        made.labels,
+        {
+            "code": code_version(),
+            "data_sha256": made.data_sha256,
+            "edge": msgspec.json.encode(config).decode(),
+            "edge_weights_sha256": run.sha256,
+            "seen": msgspec.json.encode(made.seen).decode(),
+        },
+        augmentation=config.data.augmentation,
         learning=run.learn,
         progress=progress,
     )

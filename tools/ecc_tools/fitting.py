@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,15 +16,28 @@ from ecc_model.nets.neuron import Lif, spikingjelly_lif
 from ecc_model.nets.resnet import SpikingResnet
 from ecc_model.nets.spikebottlenet import SpikeBottleNet, take_over
 from ecc_model.nets.vgg import SpikingVgg9, to_unit
+from ecc_model.nets.vit import HEADS, VisionTransformer, from_pretrained
 from ecc_tools.augmentation import Augmentation
 from ecc_tools.averaging import Average
 from ecc_tools.data.parts import DataSet, Part
 from ecc_tools.data.tasks import parse_tasks
-from ecc_tools.networks import build_network
+from ecc_tools.networks import VIT, build_network
 from ecc_tools.objective import Objective, load_teacher
 from ecc_tools.rounding import AsIntegers
-from ecc_tools.runs import Provenance, Record, RunConfig, RunError, RunFolder, code_version, load_run, load_weights
-from ecc_tools.training import LossNotFinite, Plan, Progress, Views, make_optimizer, train
+from ecc_tools.runs import (
+    LOG,
+    Provenance,
+    Record,
+    RunConfig,
+    RunError,
+    RunFolder,
+    code_version,
+    is_pretrained,
+    load_run,
+    load_weights,
+    read_record,
+)
+from ecc_tools.training import LossNotFinite, Plan, Progress, Views, make_optimizer, memory_or, train
 
 EVAL_BATCH = 250
 Report = Callable[[Mapping[str, float]], None]  # told the line of the log after every epoch
@@ -44,14 +59,14 @@ def fit(
 
     A run that was stopped goes on with `resume` and ends as if it had not been. Only `data.training()` is read.
     `start_from`: a run with the same network, whose weights this one begins with (fine-tuning; the second step of a
-    spiking bottleneck's training begins with the network alone).
-    `RunError`, `TeacherUnfit`, `LossNotFinite` (the checkpoint stays), `OutOfMemory`.
+    spiking bottleneck's training begins with the network alone); for a ViT also pretrained weights (`is_pretrained`).
+    `RunError`, `TeacherUnfit`, `LossNotFinite` (the checkpoint stays), `OutOfMemory`; of a pretrained ViT `ModelError`.
     """
-    where = torch.device(device)
-    if where.type == "cuda" and not torch.cuda.is_available():
-        raise RunError("torch finds no GPU here; train with --device cpu")
+    where = find_device(device)
     learn, choose, labels = task_parts(config, data)
     height, width_px, channels = learn.frames.shape[1:]
+    network = config.network
+    pretrained = start_from is not None and is_pretrained(start_from, network.kind)
     record = Record(
         run=config,
         provenance=Provenance(
@@ -60,12 +75,12 @@ def fit(
             torch=str(torch.__version__),
             frame=(height, width_px, channels),
             labels=labels,
+            seen=_seen(labels, teacher, start_from, pretrained=pretrained),
         ),
     )
     run = RunFolder(folder)
     torch.manual_seed(config.seed)
     neuron = Lif if config.plan.compiled else spikingjelly_lif
-    network = config.network
     net = build_network(
         network.kind,
         width=network.width,
@@ -93,6 +108,8 @@ def fit(
             average.load(state["average"])
         start = state["epoch"] + 1
         rows = run.rows()[:start]
+        if len(rows) < start:
+            raise RunError(f"{folder / LOG} lacks epochs that the checkpoint has; make the run anew")
         if "best" in state and rows and "operations" in rows[0]:
             raise RunError(f"{folder} kept its most accurate epoch, as older versions did; make the run anew")
     began = time.monotonic()
@@ -112,6 +129,8 @@ def fit(
             kept = net if average is None else average.net
             answering = AsIntegers(kept) if config.int8 else kept
             line = {"epoch": float(done.epoch), **done.terms, **validate(answering, choose, where, config.plan)}
+            if not math.isfinite(line["validation_loss"]):  # its last step broke the weights: nothing is kept of it
+                raise LossNotFinite(f"the validation loss is not finite in epoch {done.epoch}; lower the learning rate")
             line["seconds"] = round(time.monotonic() - began, 1)
             began = time.monotonic()
             rows.append(line)
@@ -133,6 +152,27 @@ def fit(
     return best_of(rows)
 
 
+def _seen(labels: Sequence[str], teacher: Path | None, start_from: Path | None, *, pretrained: bool) -> tuple[str, ...]:
+    """These classes, and those that the teacher and the run to begin with have seen; of a pretrained ViT its name."""
+    seen, runs = list(labels), [teacher, start_from]
+    if start_from is not None and pretrained:
+        seen, runs = [*seen, start_from.name], [teacher]
+    for run in runs:
+        if run is not None:
+            earlier = read_record(run).provenance
+            seen += earlier.seen or earlier.labels
+    return tuple(dict.fromkeys(seen))
+
+
+def find_device(name: str) -> torch.device:
+    """The processor or GPU of that name. `RunError` where torch has none."""
+    gpus = torch.cuda.device_count()
+    known = ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{index}" for index in range(gpus))]
+    if name not in known:
+        raise RunError(f"torch finds no device '{name}' here to train on; give --device {', or '.join(known[:2])}")
+    return torch.device(name)
+
+
 def best_of(rows: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
     """The line of a log whose epoch is kept: the most accurate one, of equals the first.
 
@@ -147,8 +187,20 @@ def best_of(rows: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
 def begin_with(net: nn.Module, folder: Path) -> None:
     """Give `net` the best weights of a run; a network with a new bottleneck those of one without. `RunError`.
 
-    A run on other classes gives all but its last layer.
+    A run on other classes gives all but its last layer; so do pretrained weights of a ViT (errors: `from_pretrained`).
     """
+    if isinstance(net, VisionTransformer) and is_pretrained(folder, VIT):
+        own = cast(Any, net.vit).config
+        given = from_pretrained(folder, own.num_labels)
+        found = cast(Any, given.vit).config
+        if (found.num_attention_heads, found.num_channels) != (own.num_attention_heads, own.num_channels):
+            raise RunError(
+                f"{folder} is a ViT of --width {found.num_attention_heads / HEADS:.3g} for images of "
+                f"{found.num_channels} channels, this run one of {own.num_attention_heads / HEADS:.3g} for "
+                f"{own.num_channels}; give what fits"
+            )
+        net.load_state_dict(given.state_dict())
+        return
     if isinstance(net, SpikeBottleNet):
         trained, _ = load_run(folder)
         if isinstance(trained, SpikingVgg9 | SpikingResnet):
@@ -165,6 +217,8 @@ def task_parts(config: RunConfig, data: DataSet) -> tuple[Part, Part, tuple[str,
     """The parts to train with and to choose with, of the classes of the run's task, and their names."""
     learn, choose = data.training()
     if not config.data.tasks:
+        if config.data.task:
+            raise RunError(f"--task {config.data.task} is one of a split's; give the split with --tasks")
         return learn, choose, data.names
     tasks = parse_tasks(config.data.tasks, len(data.names))
     if config.data.task >= len(tasks):
@@ -177,15 +231,22 @@ def task_parts(config: RunConfig, data: DataSet) -> tuple[Part, Part, tuple[str,
 
 @torch.inference_mode()
 def validate(net: nn.Module, part: Part, device: torch.device, plan: Plan) -> dict[str, float]:
-    """`accuracy` (percent) and `loss` (cross entropy) on a part, in the precision of the training."""
+    """`accuracy` (percent) and `validation_loss` (cross entropy) on a part, in the precision of the training.
+
+    `OutOfMemory`.
+    """
     was_training = net.training
     net.eval()
     right, loss = 0, 0.0
-    for start in range(0, len(part.labels), EVAL_BATCH):
-        frames = to_unit(torch.from_numpy(part.frames[start : start + EVAL_BATCH]).to(device))
-        labels = torch.from_numpy(part.labels[start : start + EVAL_BATCH]).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
-            logits = net(frames)
+    batch = min(EVAL_BATCH, plan.batch)  # what the training had memory for
+    for start in range(0, len(part.labels), batch):
+        labels = torch.from_numpy(part.labels[start : start + batch]).to(device)
+        try:
+            frames = to_unit(torch.from_numpy(part.frames[start : start + batch]).to(device))
+            with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
+                logits = net(frames)
+        except RuntimeError as exc:
+            raise memory_or(exc, batch) from exc
         right += int((logits.argmax(1) == labels).sum())
         loss += float(F.cross_entropy(logits.float(), labels, reduction="sum"))
     net.train(was_training)

@@ -18,6 +18,7 @@ from ecc_model.nets.vgg import SpikingVgg9, VggConfig
 VGG9 = "vgg9"
 SPIKING = (VGG9, *get_args(SpikingKind))
 DENSE = get_args(Kind)
+VIT = "vit-b16"
 DENSE_VGG9 = "dense-vgg9"  # the same layers with ReLUs, one pass: what a device might run instead
 NETWORKS = (*SPIKING, *DENSE, DENSE_VGG9)
 POOLS = {"pool1": 1, "pool2": 2, "pool3": 3}  # VGG-9's split points

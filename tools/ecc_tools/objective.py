@@ -22,7 +22,7 @@ from ecc_tools.activity import Activity
 from ecc_tools.augmentation import mix
 from ecc_tools.networks import SPIKING
 from ecc_tools.rounding import AsIntegers
-from ecc_tools.runs import RunConfig, RunError, load_run, load_tensors
+from ecc_tools.runs import RunConfig, RunError, load_run, load_tensors, save_tensors
 from ecc_tools.training import Terms, Views, seeded
 
 ASK_BATCH = 500
@@ -113,9 +113,7 @@ class Objective:
             parts = torch.split(torch.arange(len(self._views)), ASK_BATCH)
             answers = [cast(Teacher, self._teacher).logits(self._views.frames(rows)).float().cpu() for rows in parts]
         logits = torch.cat(answers)
-        partial = path.with_suffix(".partial")
-        torch.save({"logits": logits}, partial)
-        partial.replace(path)
+        save_tensors(path, {"logits": logits})
         return logits
 
     def __call__(self, rows: Tensor) -> Terms:

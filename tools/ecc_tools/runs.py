@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
+import math
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,12 @@ from torch import nn
 
 from ecc_model.errors import EccError
 from ecc_model.nets.neuron import Lif
-from ecc_tools.networks import Bottleneck, build_network
+from ecc_model.nets.vit import pretrained_file
+from ecc_tools.networks import VIT, Bottleneck, build_network
 from ecc_tools.training import Plan
 
 CONFIG, CHECKPOINT, WEIGHTS, LOG = "config.toml", "checkpoint.pt", "weights.pt", "log.csv"
+LOGGED = {"epoch", "accuracy", "validation_loss"}  # in every log, beside the terms of its loss
 
 
 class RunError(EccError):
@@ -86,6 +90,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     torch: str
     frame: tuple[int, int, int]  # height, width, channels
     labels: tuple[str, ...]
+    seen: tuple[str, ...] = ()  # these, and what its teacher and what it begins with have seen; older runs do not tell
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -109,11 +114,15 @@ class RunFolder:
     def begin(self, record: Record, *, resume: bool) -> dict[str, Any] | None:
         """Take the folder for a run: None to start from nothing, or the checkpoint to go on from.
 
-        `RunError` for a folder that holds another run, or with `resume` for a config that differs.
+        `RunError` for a folder that holds another run or cannot be made, or with `resume` for a config that differs.
         """
         if not (self.path / CONFIG).exists():
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._replace(CONFIG, msgspec.toml.encode(record))
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+            except OSError as exc:
+                raise _unwritable(self.path, exc) from exc
+            with _writing(self.path / CONFIG) as partial:
+                partial.write_bytes(msgspec.toml.encode(record))
             return None
         if not resume:
             raise RunError(f"{self.path} holds a run already; go on with it by --resume, or name another --out")
@@ -128,39 +137,31 @@ class RunFolder:
         return load_tensors(self.path / CHECKPOINT) if (self.path / CHECKPOINT).exists() else None
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Write `checkpoint.pt`."""
-        self._save(CHECKPOINT, state)
+        """Write `checkpoint.pt`. `RunError`."""
+        save_tensors(self.path / CHECKPOINT, state)
 
     def save_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Write `weights.pt`."""
-        self._save(WEIGHTS, weights)
+        """Write `weights.pt`. `RunError`."""
+        save_tensors(self.path / WEIGHTS, weights)
 
     def rows(self) -> list[dict[str, float]]:
-        """The lines of the log so far."""
+        """The lines of the log so far. `RunError`."""
+        path = self.path / LOG
         try:
-            with (self.path / LOG).open(newline="") as stream:
-                return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
-        except FileNotFoundError:
-            return []
+            with path.open(newline="") as stream:
+                rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
+            if not all(row.keys() >= LOGGED and all(map(math.isfinite, row.values())) for row in rows):
+                raise ValueError("a figure is missing or not finite")
+        except (OSError, ValueError, TypeError, csv.Error) as exc:  # TypeError: a line with too many cells, or too few
+            raise RunError(f"{path}: not the log of a run ({_reason(exc)}); make the run anew") from exc
+        return rows
 
     def save_rows(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Write `log.csv`, one line per epoch."""
-        partial = self.path / f"{LOG}.partial"
-        with partial.open("w", newline="") as stream:
+        """Write `log.csv`, one line per epoch. `RunError`."""
+        with _writing(self.path / LOG) as partial, partial.open("w", newline="") as stream:
             writer = csv.DictWriter(stream, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
-        partial.replace(self.path / LOG)
-
-    def _save(self, name: str, state: Mapping[str, Any]) -> None:
-        partial = self.path / f"{name}.partial"
-        torch.save(dict(state), partial)
-        partial.replace(self.path / name)
-
-    def _replace(self, name: str, content: bytes) -> None:
-        partial = self.path / f"{name}.partial"
-        partial.write_bytes(content)
-        partial.replace(self.path / name)
 
 
 def read_record(folder: Path) -> Record:
@@ -174,13 +175,18 @@ def read_record(folder: Path) -> Record:
         raise RunError(f"{path}: {exc}; make the run anew") from exc
 
 
+def save_tensors(path: Path, state: Mapping[str, Any]) -> None:
+    """Write what `load_tensors` reads. `RunError`."""
+    with _writing(path) as partial:
+        torch.save(dict(state), partial)
+
+
 def load_tensors(path: Path) -> dict[str, Any]:
     """A `.pt` file of tensors and plain values. `RunError`."""
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as exc:
-        reason = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
-        raise RunError(f"{path}: cannot be read ({reason:.120}); make the run anew") from exc
+        raise RunError(f"{path}: cannot be read ({_reason(exc)}); make the run anew") from exc
     return state
 
 
@@ -228,12 +234,47 @@ def weights_sha256(folder: Path) -> str:
         raise RunError(f"{folder} holds no trained network ({WEIGHTS}); give the --out of a training") from exc
 
 
+def is_pretrained(start: Path, network: str) -> bool:
+    """Whether a run that begins with `start` begins with a ViT of the Hugging Face hub, or a folder of transformers."""
+    return network == VIT and not (start / CONFIG).exists()
+
+
+def start_sha256(start: Path, network: str) -> str:
+    """SHA-256 (hex) of the weights that a run begins with; a ViT of the hub is downloaded. `RunError`, `ModelError`."""
+    if is_pretrained(start, network):
+        return hashlib.sha256(pretrained_file(start).read_bytes()).hexdigest()
+    return weights_sha256(start)
+
+
 def _difference(old: Any, new: Any, name: str = "") -> tuple[str, Any, Any] | None:
     """The first field that differs: its dotted name and both values."""
     if isinstance(old, dict) and isinstance(new, dict):
-        for key, value in old.items():
-            found = _difference(value, new.get(key), f"{name}.{key}" if name else key)
+        for key in old | new:  # a setting that is not made has no key
+            found = _difference(old.get(key), new.get(key), f"{name}.{key}" if name else key)
             if found is not None:
                 return found
         return None
     return None if old == new else (name, old, new)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[Path]:
+    """Where to write what then replaces `path` whole. `RunError` where the system refuses it."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    except (OSError, RuntimeError) as exc:  # RuntimeError: torch's own writer, when the disk is full
+        raise _unwritable(path, exc) from exc
+
+
+def _unwritable(path: Path, exc: Exception) -> RunError:
+    return RunError(
+        f"{path}: cannot be written ({_reason(exc)}); check the path, its permissions, and the space on its disk"
+    )
+
+
+def _reason(exc: Exception) -> str:
+    """What an error of the system or of torch says, in one short line."""
+    text = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
+    return f"{text.splitlines()[0]:.120}"

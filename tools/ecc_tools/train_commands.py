@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ecc_tools.assembling import BottleneckConfig
 
 BOTTLENECK = ("split", "code_channels", "code_stride")
+JOINED = {"code_channels": 64, "code_stride": 1}  # of a spiking bottleneck in a run, where nobody says otherwise
 CODE_CHANNELS = 8  # of an encoder, where nobody says otherwise
 TUNE_EPOCHS, COPIES = 3, 4  # of decoder and tail on what the integer encoder emits
 
@@ -60,10 +61,16 @@ Precision = Annotated[
 SplitPoint = Annotated[
     str, typer.Option(help="Train a spiking bottleneck there: pool1 to pool3 (vgg9), RB1 to RB16 (ResNets).")
 ]
-CodeChannels = Annotated[int, typer.Option(min=1, help="Channels that travel from --split.")]
-CodeStride = Annotated[int, typer.Option(min=1, max=4, help="Spatial reduction of the spikes that travel.")]
+CodeChannels = Annotated[int | None, typer.Option(min=1, help="Channels that travel from --split. [default: 64]")]
+CodeStride = Annotated[
+    int | None, typer.Option(min=1, max=4, help="Spatial reduction of the spikes that travel. [default: 1]")
+]
 StartFrom = Annotated[
-    Path | None, typer.Option(help="The run folder of the same network: begin with its weights (fine-tuning).")
+    Path | None,
+    typer.Option(
+        help="The run folder of the same network: begin with its weights (fine-tuning). For vit-b16 also a name of the "
+        "Hugging Face hub, or a folder with config.json and model.safetensors."
+    ),
 ]
 Compiled = Annotated[bool, typer.Option("--compiled", help="torch.compile: half a minute, then about 1.5x as fast.")]
 OpsPenalty = Annotated[float, typer.Option(min=0.0, help="Weight of the penalty on synaptic operations.")]
@@ -78,7 +85,7 @@ Int8 = Annotated[
 Seed = Annotated[int, typer.Option(min=0)]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out from its last epoch.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the best epoch as JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def train(
@@ -101,8 +108,8 @@ def train(
     label_smoothing: Smoothing = 0.0,
     ema: Ema = 0.0,
     split: SplitPoint = "",
-    code_channels: CodeChannels = 64,
-    code_stride: CodeStride = 1,
+    code_channels: CodeChannels = None,
+    code_stride: CodeStride = None,
     start_from: StartFrom = None,
     precision: Precision = "float32",
     compiled: Compiled = False,
@@ -144,8 +151,8 @@ def distill(
     label_smoothing: Smoothing = 0.0,
     ema: Ema = 0.0,
     split: SplitPoint = "",
-    code_channels: CodeChannels = 64,
-    code_stride: CodeStride = 1,
+    code_channels: CodeChannels = None,
+    code_stride: CodeStride = None,
     start_from: StartFrom = None,
     precision: Precision = "float32",
     compiled: Compiled = False,
@@ -201,9 +208,15 @@ def _run(values: dict[str, Any]) -> None:
 def _settings(values: dict[str, Any]) -> dict[str, Any]:
     """The options of a command line as a `RunConfig` has them."""
     from ecc_tools.networks import SPIKING
-    from ecc_tools.runs import weights_sha256
+    from ecc_tools.runs import start_sha256, weights_sha256
 
     network, teacher = values["network"], values.get("teacher")
+    joined = {name: values[name] for name in JOINED if values[name] is not None}
+    if joined and not values["split"]:
+        option = "--" + next(iter(joined)).replace("_", "-")
+        raise typer.BadParameter(
+            "it belongs to a spiking bottleneck; say with --split where that is", param_hint=option
+        )
     return {
         "seed": values["seed"],
         "data": {
@@ -219,7 +232,7 @@ def _settings(values: dict[str, Any]) -> dict[str, Any]:
             "width": values["width"],
             "steps": values["steps"] if network in SPIKING else 1,
         }
-        | ({"bottleneck": {name: values[name] for name in BOTTLENECK}} if values["split"] else {}),
+        | ({"bottleneck": {"split": values["split"]} | JOINED | joined} if values["split"] else {}),
         "plan": {
             "epochs": values["epochs"],
             "learning_rate": values["lr"],
@@ -237,7 +250,7 @@ def _settings(values: dict[str, Any]) -> dict[str, Any]:
         "int8": values["int8"],
         "ema": values["ema"],
         "teacher": "" if teacher is None else weights_sha256(teacher),
-        "start": "" if values["start_from"] is None else weights_sha256(values["start_from"]),
+        "start": "" if values["start_from"] is None else start_sha256(values["start_from"], network),
     }
 
 

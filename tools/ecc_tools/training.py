@@ -151,7 +151,7 @@ def train(
                     terms = loss(order[batch * plan.batch : (batch + 1) * plan.batch])
                 torch.stack([term.float() for term in terms.values()]).sum().backward()  # type: ignore[no-untyped-call]
             except RuntimeError as exc:
-                raise _memory_or(exc, plan.batch) from exc
+                raise memory_or(exc, plan.batch) from exc
             optimizer.step()
             stepped()
             for name, term in terms.items():
@@ -170,7 +170,8 @@ def _check(sums: Mapping[str, Tensor], epoch: int, batch: int) -> None:
         )
 
 
-def _memory_or(exc: RuntimeError, batch: int) -> Exception:
+def memory_or(exc: RuntimeError, batch: int) -> Exception:
+    """`OutOfMemory` where torch says in `exc` that a batch does not fit, else `exc` itself."""
     text = str(exc)
     if isinstance(exc, torch.OutOfMemoryError) or "not enough memory" in text or "can't allocate memory" in text:
         return OutOfMemory(f"a batch of {batch} does not fit into memory; try --batch {max(1, batch // 2)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ HEAD_CHANNELS = 64
 MEAN = STD = 0.5  # of the pixels that the pretrained weights expect, for every channel
 # what two networks have in common when the weights of one fit the other
 _SHAPE = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "image_size", "patch_size")
+_REMEDY = "give a checkpoint of ViT-B/16, S/16 or Ti/16 for 224 pixels"
 _HIDDEN = ("torchvision", "torchaudio")
 
 
@@ -64,32 +66,65 @@ def from_pretrained(name_or_folder: str | Path, classes: int) -> VisionTransform
     `model.safetensors`. Its weights fit `VisionTransformer(channels, classes, width)` of the same width.
     `ModelError` if it cannot be had or has another shape, `MissingPackage` without transformers.
     """
-    with _transformers() as transformers:
-        try:
-            config = transformers.ViTConfig.from_pretrained(name_or_folder)
-            width = config.num_attention_heads / HEADS
-            with torch.device("meta"):  # its weights are replaced
-                net = VisionTransformer(config.num_channels, classes, width)
-            _compare(name_or_folder, config, cast(Any, net.vit.config))
-            net.vit = transformers.ViTForImageClassification.from_pretrained(
-                name_or_folder, num_labels=classes, ignore_mismatched_sizes=True, use_safetensors=True
-            )
-        except (OSError, ValueError) as exc:  # what transformers raises on names, folders and files that are none
-            reason = str(exc).partition("\n")[0]
-            raise ModelError(
-                f"{name_or_folder}: no pretrained ViT can be read there ({reason:.120}); "
-                "give a folder, or a name such as google/vit-base-patch16-224-in21k"
-            ) from exc
+    with _reading(name_or_folder) as transformers:
+        config = _config(transformers, name_or_folder)
+        with torch.device("meta"):  # its weights are replaced
+            net = VisionTransformer(config.num_channels, classes, config.num_attention_heads / HEADS)
+        net.vit, found = transformers.ViTForImageClassification.from_pretrained(
+            name_or_folder,
+            num_labels=classes,
+            ignore_mismatched_sizes=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    unread = [*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])]  # random in the network
+    wrong = sorted(name for name in unread if not name.startswith("classifier."))
+    if wrong:
+        raise ModelError(f"{name_or_folder}: its {wrong[0]} is missing or of another shape; {_REMEDY}")
     return net
 
 
-def _compare(name: str | Path, found: Any, needed: Any) -> None:
+def pretrained_file(name_or_folder: str | Path) -> Path:
+    """The file of the weights that `from_pretrained` reads, downloaded where it must be. Errors as there."""
+    with _reading(name_or_folder) as transformers:
+        _config(transformers, name_or_folder)
+        return Path(transformers.utils.cached_file(str(name_or_folder), "model.safetensors"))
+
+
+def _config(transformers: Any, name: str | Path) -> Any:
+    """Its configuration, if it has the shape of a `VisionTransformer`."""
+    found = transformers.ViTConfig.from_pretrained(name)
+    with torch.device("meta"):
+        needed = cast(Any, VisionTransformer(found.num_channels, 1, found.num_attention_heads / HEADS).vit.config)
     for field in _SHAPE:
         if getattr(found, field) != getattr(needed, field):
             raise ModelError(
-                f"{name}: {field} is {getattr(found, field)} where {getattr(needed, field)} is needed; "
-                "give a checkpoint of ViT-B/16, S/16 or Ti/16 for 224 pixels"
+                f"{name}: {field} is {getattr(found, field)} where {getattr(needed, field)} is needed; {_REMEDY}"
             )
+    return found
+
+
+@contextlib.contextmanager
+def _reading(name: str | Path) -> Iterator[Any]:
+    """transformers, whose warnings are not for the user, and whose errors become `ModelError`."""
+    loud = [logging.getLogger(library) for library in ("transformers", "huggingface_hub")]
+    with _transformers() as transformers:
+        from safetensors import SafetensorError  # it comes with transformers
+
+        levels = [logger.level for logger in loud]
+        for logger in loud:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield transformers
+        except (OSError, ValueError, SafetensorError) as exc:
+            reason = str(exc).partition("\n")[0]
+            raise ModelError(
+                f"{name}: no pretrained ViT can be read there ({reason:.120}); "
+                "give a folder, or a name such as google/vit-base-patch16-224-in21k and a network connection"
+            ) from exc
+        finally:
+            for logger, level in zip(loud, levels, strict=True):
+                logger.setLevel(level)
 
 
 @contextlib.contextmanager

@@ -159,8 +159,17 @@ def test_a_folder_without_parts_is_split_and_waits_with_the_test(tmp_path):
     test["b"][0].write_bytes(b"spoilt")
     data = open_folder(tmp_path)
     assert [np.bincount(part.labels).tolist() for part in data.training()] == [[7, 3], [1, 1]]
-    with pytest.raises(DataCorrupt, match="not a readable image"):
+    with pytest.raises(DataCorrupt) as caught:
         data.test()
+    assert str(caught.value) == f"{test['b'][0]}: not a readable image; replace it or take it away"
+
+
+def test_a_broken_image_of_ones_own_is_not_fetched_again(tmp_path):
+    learning, _ = split(list_classes(write_classes(tmp_path, {"a": 10})))
+    learning["a"][0].write_bytes(b"spoilt")  # its size cannot be read
+    with pytest.raises(DataCorrupt) as caught:
+        open_folder(tmp_path).learning()
+    assert str(caught.value) == f"{learning['a'][0]}: not a readable image; replace it or take it away"
 
 
 @pytest.mark.parametrize(("height", "width"), [(30, 20), (257, 4)])

@@ -44,6 +44,17 @@ def test_names_that_nothing_has_are_told():
     assert str(caught.value) == "imagenet: no such folder; check the path"
 
 
+def test_a_recording_is_no_data_set(tmp_path):
+    (tmp_path / "first.npz").write_bytes(b"")
+    for name in ("first.npz", str(tmp_path / "first.npz")):
+        with pytest.raises(BadImages) as caught:
+            open_dataset(name)
+        assert str(caught.value) == (
+            f"{name}: a file, and no data set; give a set's name or a folder of images per class "
+            "(collaborate and costs take recordings)"
+        )
+
+
 @pytest.mark.parametrize("name", [name for name in SETS if name != "digits"])
 def test_a_root_that_is_not_there_is_told(tmp_path, name):
     with pytest.raises(DataNotFound) as caught:

@@ -147,6 +147,7 @@ def test_a_file_where_the_folder_should_be_is_told(tmp_path: Path) -> None:
         (["--run", "r", "--rate", "0.1"], "rates are measured with --run; give one of the two"),
         (["--measure", "vgg9.pt"], "needs --data, and neither --network nor --run"),
         (["--measure", "vgg9.pt", "--data", "d", "--network", "vgg9"], "needs --data, and neither --network nor --run"),
+        (["--measure", "vgg9.pt", "--data", "d", "--out", "o"], "leave --out and --everything out"),
         (["--network", "vgg9", "--rate", "1.5"], "Invalid value for '--rate'"),
     ],
 )

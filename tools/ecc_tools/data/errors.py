@@ -47,8 +47,9 @@ class ChecksumWrong(DataError):
 class DataCorrupt(DataError):
     """A file whose content is not what its format says."""
 
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}; fetch the set again")
+    def __init__(self, path: Path, reason: str, remedy: str = "fetch the set again") -> None:
+        super().__init__(f"{path}: {reason}; {remedy}")
+        self.path, self.reason = path, reason
 
 
 class BadImages(DataError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from ecc_tools.data.errors import BadImages
+from ecc_tools.data.errors import BadImages, DataCorrupt
 from ecc_tools.data.images import Files, Size, image_size, list_classes, read_part, split
 from ecc_tools.data.parts import DataSet, Part
 
@@ -42,7 +42,10 @@ def open_folder(folder: Path) -> DataSet:
     size = functools.cache(lambda: _common_size(learning))
 
     def part(files: Files) -> Part:
-        return read_part(files, names, size(), fit=True)
+        try:
+            return read_part(files, names, size(), fit=True)
+        except DataCorrupt as exc:  # a named set would be fetched again
+            raise DataCorrupt(exc.path, exc.reason, "replace it or take it away") from exc
 
     return DataSet(str(folder), names, lambda: part(learning), lambda: part(test_files()))
 

@@ -89,6 +89,9 @@ def open_dataset(name: str, root: Path | None = None) -> DataSet:
     folder = Path(name)
     if folder.is_dir():
         return open_folder(folder)
+    if folder.is_file():
+        remedy = "give a set's name or a folder of images per class (collaborate and costs take recordings)"
+        raise BadImages(folder, "a file, and no data set", remedy)
     if os.sep in name:
         raise BadImages(folder, "no such folder", "check the path")
     raise UnknownSet(name, SETS)

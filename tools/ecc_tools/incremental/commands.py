@@ -128,4 +128,4 @@ def _finish(found: dict[str, Any], table: Table, out: Path, as_json: bool) -> No
         console.print_json(found)
     else:
         print_table(table)
-        print(f"{table.about}\nWritten to {out}")
+        print("\n".join([table.about, *table.notes, f"Written to {out}"]))

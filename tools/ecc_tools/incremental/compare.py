@@ -23,7 +23,7 @@ from ecc_tools.data.tasks import parse_tasks
 from ecc_tools.incremental.base import open_base
 from ecc_tools.incremental.drift import make_weather, run_drift
 from ecc_tools.incremental.errors import IncrementalError
-from ecc_tools.incremental.protocol import check_base, run_protocol
+from ecc_tools.incremental.protocol import check_base, run_protocol, seen_beyond
 from ecc_tools.incremental.records import Record, Records
 from ecc_tools.incremental.scenes import Flags, Names, Scene, ask, see
 from ecc_tools.incremental.scores import over_seeds
@@ -84,7 +84,7 @@ def compare_protocol(models: Path, asked: Asked, split: str, stage: Stage) -> Re
             with tempfile.TemporaryDirectory() as folder:
                 found = run_protocol(base, tasks, rows, test, learner, seed, Path(folder), told)
         records.add(key, {"n": len(test), **found})
-    return _summary(records, asked, ("learner",))
+    return _summary(records, asked, ("learner",)) | {"seen_beyond_base": seen_beyond(base, tasks[0])}
 
 
 def compare_stream(models: Path, asked: Asked, frames: int, updates: int, stage: Stage) -> Record:

@@ -40,6 +40,15 @@ def check_base(model: EdgeModel, tasks: Tasks, split: str) -> None:
         )
 
 
+def seen_beyond(model: EdgeModel, base: Sequence[str]) -> list[str] | None:
+    """Classes beyond the `base` task that the model's network, its teacher or what it began with have seen.
+
+    None where the model file does not tell.
+    """
+    seen: list[str] = msgspec.json.decode(model.manifest.provenance.get("seen", "[]"))
+    return [name for name in seen if name not in base] if seen else None
+
+
 def run_protocol(
     base: EdgeModel, tasks: Tasks, learn: Scene, test: Scene, learner: str, seed: int, folder: Path, told: Progress
 ) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -64,7 +65,9 @@ DRIFT = {
     "won_back": "share of what the truth wins back, %",
     "won_back_range": "range",
     "clean_lost": "lost on clean frames, points",
+    "accepted": "accepted",
 }
+SOME = 5  # names that a note tells
 WIDE = 140  # characters, where no terminal says how many fit
 _SHARES = "Every figure is the mean over seeds, its range behind it where there are several."
 
@@ -89,6 +92,14 @@ def protocol_table(found: Record, command: str) -> Table:
             }
         ),
     ]
+    more = found["seen_beyond_base"]
+    if more is None:
+        notes.append("The model file does not tell which classes the base network's teacher or start have seen.")
+    elif more:
+        notes.append(
+            "Not a standard protocol: the base network, its teacher or what it begins with has also seen "
+            f"{', '.join(more[:SOME])}{', ...' if len(more) > SOME else ''}: not in the first task."
+        )
     about = (
         "After each task accuracy on all classes seen so far, by the integer program; true labels as teacher, head "
         "frozen (lwf-full: nothing is). Average over all tasks, the base included."
@@ -113,7 +124,7 @@ def stream_table(found: Record, command: str) -> Table:
             cells |= {name: _mean(made[name]) for name in ("seconds", "mib")}
             tried = update["candidate"] or {}
             cells |= {"candidate_gain": _mean(tried.get("gain")), "candidate_lost": _mean(tried.get("old_lost"))}
-            rows.append(cells | {"accepted": f"{sum(made['accepted'])} of {len(made['accepted'])}"})
+            rows.append(cells | {"accepted": _accepted(made)})
     about = (
         f"{settings['stream']} frames of all classes pass, then the device learns from those that it sent up, with the "
         "cloud's answers; judged on other frames. Share of the truth's gain: of the gain that the same learner has "
@@ -139,15 +150,17 @@ def drift_table(found: Record, command: str) -> Table:
                 "told_truth": _mean(row["bound"]["accuracy"]),
             }
             | _figure("won_back", row["won_back"], 100.0)
-            | {"clean_lost": _mean(row["clean_lost"])}
+            | {"clean_lost": _mean(row["clean_lost"]), "accepted": _accepted(row["update"])}
         )
     about = (
         f"{settings['drift']} frames of known classes pass with changed light, focus, noise or contrast; the device "
-        "learns once from those that it sent up. Judged on as many other frames, changed alike, and on those as they "
-        "were. With the cloud: of the frames that pass. Candidate: the update also where the gate turned it down. The "
-        "truth: the same learner on the same rows, told their true labels, and never turned down."
+        "learns once from those that it sent up, unless its gate turns the update down. Judged on as many other "
+        "frames, changed alike, and on those as they were. With the cloud: of the frames that pass. Candidate: the "
+        "update also where the gate turned it down. The truth: the same learner on the same rows, told their true "
+        "labels, and never turned down."
     )
-    return _table(62, f"Drift, {settings['data']}", about, found, command, DRIFT, rows, [_SHARES])
+    notes = [_SHARES, *_turned_down([row["update"] for row in found["rows"]])]
+    return _table(62, f"Drift, {settings['data']}", about, found, command, DRIFT, rows, notes)
 
 
 def write_table(table: Table, path: Path) -> None:
@@ -192,6 +205,21 @@ def _table(
 
 def _seeds(row: Record) -> dict[str, Cell]:
     return {"seed": ", ".join(map(str, row["seeds"]))}
+
+
+def _accepted(update: Record) -> str:
+    """Of how many seeds the update was."""
+    return f"{sum(update['accepted'])} of {len(update['accepted'])}"
+
+
+def _turned_down(updates: Sequence[Record]) -> list[str]:
+    """A note for each kind of reason; its figures are those of the first."""
+    kinds: dict[str, list[str]] = {}
+    for update in updates:
+        for accepted, reason in zip(update["accepted"], update["reason"], strict=True):
+            if not accepted:
+                kinds.setdefault(re.sub(r"\d", "", reason), []).append(reason)
+    return [f"{len(reasons)} not accepted: {reasons[0]}" for reasons in kinds.values()]
 
 
 def _figure(name: str, spread: Mapping[str, float] | None, factor: float = 1.0) -> dict[str, Cell]:

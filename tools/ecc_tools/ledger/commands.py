@@ -42,6 +42,10 @@ def energy(
     if measure is not None:
         if network or run is not None or not data:
             raise typer.BadParameter("needs --data, and neither --network nor --run", param_hint="--measure")
+        if out is not None or everything:
+            raise typer.BadParameter(
+                "measures whole frames, with --json for files; leave --out and --everything out", param_hint="--measure"
+            )
         _measure(measure, data, root, part, as_json=as_json)
         return
     if run is not None and rate is not None:
