@@ -135,7 +135,7 @@ def test_the_bits_of_a_layer_are_those_of_its_largest_membrane_or_sum():
 
 def test_frames_without_labels_cannot_calibrate(tmp_path):
     save_npz(tmp_path / "bare.npz", FRAMES[:4])
-    with pytest.raises(SourceError, match=r"frames without labels cannot calibrate a model"):
+    with pytest.raises(SourceError, match=r"frames without labels; give a source with labels$"):
         load_validation(str(tmp_path / "bare.npz"))
 
 
@@ -225,7 +225,9 @@ def test_names_that_the_network_has_no_output_for(tmp_path, checkpoint):
 
 def test_frames_with_time_steps_do_not_calibrate(tmp_path):
     save_npz(tmp_path / "steps.npz", np.repeat(FRAMES[:4, None], 2, axis=1), labels=LABELS[:4], names=DIGITS[:6])
-    with pytest.raises(SourceError, match=r"steps\.npz: labelled still frames are needed to calibrate"):
+    with pytest.raises(
+        SourceError, match=r"steps\.npz: labelled still frames are needed here, not frames with time steps"
+    ):
         load_validation(str(tmp_path / "steps.npz"))
 
 

@@ -299,11 +299,14 @@ def load_validation(spec: str) -> Labelled:
     """All frames (N, H, W, C) of a labelled source, their labels (N,) and the labels' names."""
     with contextlib.closing(open_source(spec)) as source:
         if source.labels is None:
-            raise SourceError(f"{spec}: frames without labels cannot calibrate a model; give a source with labels")
+            raise SourceError(f"{spec}: frames without labels; give a source with labels")
         names = tuple(source.labels)
         shown = [(frame.pixels, names.index(frame.label)) for frame in source if frame.label is not None]
     if {pixels.ndim for pixels, _ in shown} != {3}:
-        raise SourceError(f"{spec}: labelled still frames are needed to calibrate, not frames with time steps or none")
+        raise SourceError(
+            f"{spec}: labelled still frames are needed here, not frames with time steps or none; of such frames "
+            "examples/06_event_camera.py makes a model"
+        )
     if len({pixels.shape for pixels, _ in shown}) != 1:
         raise SourceError(f"{spec}: frames of one size are needed here; make an .npz of them")
     return np.stack([pixels for pixels, _ in shown]), np.array([label for _, label in shown], np.int64), names

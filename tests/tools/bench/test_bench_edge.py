@@ -200,6 +200,15 @@ def test_commands_write_json(tmp_path: Path) -> None:
         assert layer["share_own"] == pytest.approx(layer["operations_per_s"] / layer["limit_own"], abs=2e-3)
 
 
+def test_a_model_is_timed_on_events_without_labels() -> None:
+    model, data = EXAMPLES / "06_event_camera.pt", f"{EXAMPLES / 'streams' / 'nmnist'}#steps=3"
+    arguments = ["--model", str(model), "--data", data, "--rounds", "5", "--against", "reference", "--json"]
+    done = CliRunner().invoke(app, ["bench", "edge", *arguments], catch_exceptions=False)
+    (network,) = json.loads(done.stdout)["networks"]
+    assert network["network"] == model.name
+    assert network["operations"] > 0
+
+
 def test_a_model_is_timed_on_its_frames_with_a_line_through_them(tmp_path: Path) -> None:
     model = write_tiny_models(tmp_path).edge
     frames = (

@@ -5,10 +5,10 @@ Without a model: VGG-9 of random weights over steps, widths and firing rates, an
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ecc_device.engines import ENGINES, MAX_THREADS, Engine, make_engine
 from ecc_device.engines.arena import ISA, chosen_isa
+from ecc_device.sources import open_source
 from ecc_model import console
 from ecc_model.errors import DeviceError
 from ecc_model.frames import Pixels
@@ -80,7 +81,7 @@ def check_against(names: Sequence[str]) -> None:
             raise DeviceError(f"there is nothing called '{name:.20}' to compare with; choose from: {', '.join(known)}")
 
 
-@contextmanager
+@contextlib.contextmanager
 def _environment(isa: str) -> Iterator[None]:
     before = os.environ.get(ISA)
     os.environ[ISA] = isa
@@ -182,7 +183,9 @@ def _line(rows: Sequence[dict[str, Any]], name: str) -> dict[str, float]:
 
 def edge(
     model: Annotated[Path | None, typer.Option(help="An edge model; without it, random VGG-9s.")] = None,
-    data: Annotated[str | None, typer.Option(help="The model's frames: a set, a folder of images or an .npz.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="The model's frames: a set, a folder, an .npz, events#steps=T.")
+    ] = None,
     root: Annotated[Path | None, typer.Option(envvar="ECC_DATA", help="Where the sets lie.")] = None,
     against: Annotated[list[str], typer.Option(help="Engines and runtimes to compare with: a,b,c.")] = [],  # noqa: B006
     dense: Annotated[
@@ -246,10 +249,18 @@ def model_subject(path: Path, data: str | None, root: Path | None, count: int) -
     model = read_edge(path)
     if data is None:
         raise DeviceError(f"{path}: a model is timed on real frames; name them with --data")
+    return Subject(path.name, model.program, _frames(data, root, count), {})
+
+
+def _frames(data: str, root: Path | None, count: int) -> list[Pixels]:
+    """The first frames of a recording, with labels or without, or of the test part of a set or folder."""
+    if data.endswith(".npz") or "#" in data:
+        with contextlib.closing(open_source(data)) as source:
+            return [frame.pixels for frame in itertools.islice(source, count)]
     require("torch", "reading labelled frames")
     from ecc_tools.collaborate.labelled import open_labelled
 
-    return Subject(path.name, model.program, list(open_labelled(data, root, "test").frames[:count]), {})
+    return list(open_labelled(data, root, "test").frames[:count])
 
 
 def trained_dense(run: Path, path: Path, data: str, root: Path | None, against: Sequence[str]) -> Dense:
