@@ -182,9 +182,9 @@ class Budget:
 
 def parse_budget(text: str) -> Budget:
     """A budget from text such as "5%" (of the frames) or "2MB/h"; `DeviceError` for anything else."""
-    found = _TEXT.fullmatch(text)
+    found = _TEXT.fullmatch(text) if isinstance(text, str) else None
     if found is None:
-        raise DeviceError(f"'{text:.40}' is not a budget; give a share of the frames, e.g. 5%, or bytes, e.g. 2MB/h")
+        raise DeviceError(f"'{text!s:.40}' is not a budget; give a share of the frames, e.g. 5%, or bytes, e.g. 2MB/h")
     if found[2]:
         share = float(found[1]) / 100
         if not MIN_SHARE <= share <= 1.0:

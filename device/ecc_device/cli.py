@@ -26,8 +26,8 @@ from ecc_device.explain import Explanation
 from ecc_device.filters import FILTERS
 from ecc_device.learning.history import UpdateExplanation, find_update
 from ecc_device.learning.history import updates as update_history
+from ecc_device.learning.recipes import CHOICES as LEARNERS
 from ecc_device.learning.recipes import DEFAULT as DEFAULT_LEARNER
-from ecc_device.learning.recipes import LEARNERS
 from ecc_device.learning.shadow import SHADOW_FRAMES
 from ecc_device.linkprofiles import PROFILES
 from ecc_device.models import rollback as roll_back
@@ -173,9 +173,7 @@ def replay(
     broker: Annotated[
         str | None, typer.Option(help="Ask a live worker behind this broker, not the recording; else as for start.")
     ] = None,
-    state: Annotated[
-        Path | None, typer.Option(help="State folder; default for a recording: one that is removed.")
-    ] = None,
+    state: Annotated[Path | None, typer.Option(help="State folder; default: a new one that is removed.")] = None,
     results: Annotated[Path | None, typer.Option(help="Write every result to this file, a JSON line each.")] = None,
     record: RecordOption = None,
     record_as: RecordAsOption = "frames",
@@ -202,13 +200,16 @@ def replay(
     engine: EngineOption = None,
     patience_s: Annotated[float, typer.Option(min=0, help="How long to wait for a live worker's answer.")] = PATIENCE_S,
     stay: Annotated[
-        bool, typer.Option("--stay", help="After the last frame stay up for events, until SIGTERM.")
+        bool, typer.Option("--stay", help="After the last frame stay up for events, until SIGTERM; with --state.")
     ] = False,
     ca: CaOption = None,
     insecure: InsecureOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Classify a recording at its own time: the same recording, model and cloud answers give the same results."""
+    if stay and state is None:
+        lost = "what it learns then would be removed with its folder; give one with --state"
+        raise typer.BadParameter(lost, param_hint="--stay")
     given = {
         "broker": broker,
         "filter": filter_,
@@ -244,7 +245,7 @@ def replay(
             start_s=from_,
             end_s=to,
             times=loop,
-            state=None if state is None and source.endswith(".mcap") else _state(state, device),
+            state=None if state is None else state.expanduser(),
             expect=expect,
             options=options,
             pace=pace,
@@ -280,7 +281,7 @@ def status(state: StateOption = None, device: DeviceOption = "device", as_json: 
         found = {"running": True} | dict(_asked(folder, "status"))
     except DeviceNotRunning:
         found = {"running": False} | _buffer(folder)
-    console.print_json(found) if as_json else tables.print_facts(found)
+    console.print_json(found) if as_json else tables.print_status(found, time.time())
 
 
 @app.command(epilog="Example: ecc-device why 17 --recording out.mcap")
@@ -320,7 +321,7 @@ def report(
 def buffer(state: StateOption = None, device: DeviceOption = "device", as_json: JsonOption = False) -> None:
     """Rows in the buffer by state, bytes, what was dropped and why, and the models learnt so far."""
     found = _buffer(_state(state, device))
-    console.print_json(found) if as_json else tables.print_facts(found)
+    console.print_json(found) if as_json else tables.print_status(found, time.time())
 
 
 @app.command(epilog="Example: ecc-device notify charging --wait")
@@ -335,8 +336,10 @@ def notify(
 ) -> None:
     """Tell a running device what happens to it."""
     folder = _state(state, device)
-    _asked(folder, "notify", event=check_event(event))
+    note = _asked(folder, "notify", event=check_event(event))
     if not wait:
+        if note is not None:
+            console.note(note)
         console.print_json({"event": event}) if as_json else print(f"told {device}: {event}")
         return
     with progress_bar("learning") as told, _polling(folder, told):

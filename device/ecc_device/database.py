@@ -26,7 +26,7 @@ _DAMAGED = "the database is damaged; restart the device: the file is set aside a
 # What SQLite says (Python 3.10 has no error codes) -> our error, and what it means for the reader.
 _MEANINGS: tuple[tuple[str, type[StoreError], str], ...] = (
     ("disk is full", StoreFull, "the disk is full; free some space, rows are stored again once there is room"),
-    ("disk I/O error", StoreError, "the disk cannot be read or written (I/O error); check the disk"),
+    ("disk I/O error", StoreError, "the disk cannot be read or written (I/O error); check it, and its free space"),
     ("malformed", StoreError, _DAMAGED),
     ("not a database", StoreError, _DAMAGED),
     ("readonly database", StoreError, "the database is open for reading only; stop the device to change it"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -21,10 +21,10 @@ from ecc_device.control import ControlServer
 from ecc_device.engines import check_engine
 from ecc_device.events import Health
 from ecc_device.filters import check_filter
-from ecc_device.learning.manager import UpdateManager
-from ecc_device.learning.recipes import DEFAULT, LEARNERS
+from ecc_device.learning.manager import STARTS, UpdateManager
+from ecc_device.learning.recipes import CHOICES, DEFAULT, NONE
 from ecc_device.learning.shadow import SHADOW_FRAMES
-from ecc_device.models import open_active, rollback
+from ecc_device.models import earlier_model, open_active, rollback
 from ecc_device.offload import Offload
 from ecc_device.power import LinkWatcher, PowerWatcher, Watch, battery_charge
 from ecc_device.recent import RecentDecisions
@@ -45,6 +45,7 @@ NOT_REPEATED = frozenset(
     }
 )
 MAX_DETAIL = 200  # characters of an event's text
+NOT_LEARNING = "this device does not learn, its learner is 'none'; start it with another one"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,15 +78,27 @@ class DeviceConfig:
 class Device:
     """Everything between a frame and its result; a context manager.
 
-    `link` replaces the one that `config.broker` names (for tests and for one process with its own broker).
+    `link` replaces the one that `config.broker` names (for tests and for one process with its own broker). `around`
+    gives what the status says of the program around the device.
     """
 
-    def __init__(self, config: DeviceConfig, *, clock: Clock | None = None, link: Link | None = None) -> None:
+    def __init__(
+        self,
+        config: DeviceConfig,
+        *,
+        clock: Clock | None = None,
+        link: Link | None = None,
+        around: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
         if config.send not in SENDS:
             raise DeviceError(f"nothing is sent as '{config.send}'; choose one of: {', '.join(SENDS)}")
-        if config.learner not in LEARNERS:
-            raise DeviceError(f"there is no learner '{config.learner}'; choose one of: {', '.join(LEARNERS)}")
-        self.clock = clock or SystemClock()
+        if config.learner not in CHOICES:
+            raise DeviceError(f"there is no learner '{config.learner}'; choose one of: {', '.join(CHOICES)}")
+        if config.ca is not None and config.broker is None and link is None:
+            raise DeviceError("certificates are given and no broker; give a broker, or leave them out")
+        if not isinstance(config.shadow, int) or config.shadow < 0:
+            raise DeviceError(f"a shadow run of {config.shadow!s:.20} frames; give 0 (none) or more")
+        self.clock, self._around = clock or SystemClock(), around
         self.health = Health()
         topics.check_name("site", config.site)
         topics.check_name("device", config.device)
@@ -131,7 +144,9 @@ class Device:
             learner=config.learner,
             seed=config.seed,
         )
-        self.runtime.on_event(self.updates.handle)
+        self._learns = config.learner != NONE
+        if self._learns:
+            self.runtime.on_event(self.updates.handle)
         self.updates.on_decision(self._tell_update)
         self.offload: Offload | None = None
         self._control = ControlServer(config.state, self._handlers())
@@ -178,7 +193,7 @@ class Device:
             self.link.subscribe(self._topic("command"), self._on_command)
             self.link.on_connection(self._on_connection)
         self.health.on_event(lambda cause, detail: self._publish_event("health", f"{cause}: {detail}"))
-        if asked is None:  # a recording says itself which model answers
+        if asked is None and self._learns:  # a recording says itself which model answers
             self.updates.open()
         self._control.start()
         watcher = self._watchers() if watch else None
@@ -220,6 +235,7 @@ class Device:
 
     def rollback(self) -> tuple[EdgeModel, int]:
         """Go back to the model before the active one, and answer with it from the next frame on."""
+        earlier_model(self.store, self.config.state)  # a rollback that is refused stops nothing
         self.updates.stop("rollback")
         self.updates.wait(ROLLBACK_PAUSE_S)
         self.updates.drop_shadow()
@@ -230,7 +246,7 @@ class Device:
     def status(self) -> dict[str, Any]:
         """What `ecc-device status` shows of a running device."""
         link = self.link
-        return self.runtime.status() | {
+        of_device = {
             "device": self.config.device,
             "site": self.config.site,
             "broker": self.config.broker,
@@ -241,17 +257,25 @@ class Device:
             "counts": self.store.counts(),
             "drops": self.store.drops(),
         }
+        return self.runtime.status() | of_device | self._around()
 
     def _handlers(self) -> Mapping[str, Any]:
         return {
             "status": lambda _: self.status(),
-            "notify": lambda request: self.runtime.notify(str(request.get("event"))),
+            "notify": lambda request: self._notify(str(request.get("event"))),
             "wait-update": lambda _: self._decision(),
             "rollback": lambda _: {"model_no": self.rollback()[1]},
             "why": lambda request: self._recent.facts(request.get("frame")),
         }
 
+    def _notify(self, event: str) -> str | None:
+        """Tell everything in the device; the answer is why nothing is learnt then, if so."""
+        self.runtime.notify(event)
+        return NOT_LEARNING if event in STARTS and not self._learns else None
+
     def _decision(self) -> dict[str, Any]:
+        if not self._learns:
+            raise DeviceError(NOT_LEARNING)
         decision = self.updates.wait()
         if decision is None:
             raise DeviceError("no update was made since the device started; start one with: ecc-device notify charging")

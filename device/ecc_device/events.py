@@ -21,8 +21,8 @@ _log = logging.getLogger("ecc_device")
 
 def check_event(name: str) -> str:
     """`name`, if it is a key of `EVENTS`; else `DeviceError`."""
-    if name not in EVENTS:
-        raise DeviceError(f"'{name:.40}' is not an event; a device knows: {', '.join(EVENTS)}")
+    if not isinstance(name, str) or name not in EVENTS:
+        raise DeviceError(f"'{name!s:.40}' is not an event; a device knows: {', '.join(EVENTS)}")
     return name
 
 

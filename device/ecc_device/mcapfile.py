@@ -67,6 +67,8 @@ class McapFile:
     def _opened(self) -> IO[bytes]:
         try:
             return self.path.open("rb")
+        except FileNotFoundError as exc:
+            raise SourceError(f"{self.path}: no such file; check the path") from exc
         except OSError as exc:
             raise SourceError(f"{self.path}: cannot be read ({exc.strerror}); check its owner and mode") from exc
 

@@ -159,6 +159,8 @@ def write_results(path: Path | None, results: Iterator[tuple[Result, str | None]
     `DeviceError`: the file cannot be written.
     """
     tally = Tally()
+    if path == Path("-"):
+        raise DeviceError("-: results are written to a file; name one, /dev/stdout for example")
     try:
         with nullcontext() if path is None else path.open("w", encoding="utf-8") as stream:
             for result, truth in results:

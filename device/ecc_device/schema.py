@@ -27,7 +27,7 @@ _TABLES = (
         labels_id BLOB,
         answered_s REAL,
         sent INTEGER NOT NULL DEFAULT 0,       -- times it went up
-        version_no INTEGER,                    -- the model that learnt it
+        version_no INTEGER,                    -- the model that learnt it, else the latest made from it
         size INTEGER GENERATED ALWAYS AS (length(bits) + ifnull(length(logits), 0) + {ROW_OVERHEAD_BYTES}) VIRTUAL
     )""",
     "CREATE INDEX rows_by_state ON rows (state)",  # an index ends in the id: oldest first costs nothing

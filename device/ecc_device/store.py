@@ -43,7 +43,7 @@ class Row:
     labels_id: bytes | None  # which names the logits belong to
     answered_s: float | None
     sent: int  # times it went up
-    version_no: int | None  # the model that learnt it
+    version_no: int | None  # the model that learnt it, else the latest candidate that was made from it
 
 
 @dataclass(frozen=True, slots=True)

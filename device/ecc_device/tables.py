@@ -90,12 +90,41 @@ def print_updates(updates: list[dict[str, Any]]) -> None:
     Console().print(table if updates else "no update was made yet")
 
 
-def print_facts(facts: dict[str, Any]) -> None:
-    """Nested facts as an indented list."""
+def print_status(facts: dict[str, Any], now_s: float) -> None:
+    """What `status` and `buffer` found, as an indented list; an update's figures are left to `why-update`."""
+    told: dict[str, Any] = {}
+    for name, value in facts.items():
+        if name == "update" and value["last"] is not None:
+            told[name] = value | {"last": f"{verdict(value['last'])}: {value['last']['reason']}"}
+        elif name == "link":
+            told["link errors"] = value
+        elif name == "oldest_s":
+            told["oldest row"] = None if value is None else _age(value, now_s)
+        elif name == "models":
+            told["model"] = {str(model["no"]): _model(model) for model in value}
+        else:
+            told[name] = value
     table = Table(show_header=False, box=None)
-    for name, value in _flat(facts):
-        table.add_row(name, value)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in _flat(told):
+        table.add_row(name, text)
     Console().print(table)
+
+
+def _age(stamp_s: float, now_s: float) -> str:
+    if stamp_s < 1e9:
+        return f"at {stamp_s:g} s of a recording"
+    age_s = max(0.0, now_s - stamp_s)
+    for unit, seconds in (("d", 86400), ("h", 3600), ("min", 60)):
+        if age_s >= seconds:
+            return f"{age_s // seconds:.0f} {unit} ago"
+    return f"{age_s:.0f} s ago"
+
+
+def _model(model: dict[str, Any]) -> str:
+    learnt = "" if model["parent"] is None else f", from model {model['parent']}"
+    return f"{STATES[model['state']]}{learnt}: {model['reason']}"
 
 
 def _percentiles(values: dict[str, float]) -> str:
@@ -107,10 +136,13 @@ def _flat(facts: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     for name, value in facts.items():
         if isinstance(value, dict):
             rows += _flat(value, f"{prefix}{name} ") or [(f"{prefix}{name}", "none")]
-        elif isinstance(value, list) and value and isinstance(value[0], dict):
-            for index, entry in enumerate(value):
-                rows += _flat(entry, f"{prefix}{name} {index + 1} ")
         else:
-            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            rows.append((f"{prefix}{name}", text or "none"))
+            rows.append((f"{prefix}{name}", _text(value)))
     return rows
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return "none" if value is None else text or "none"

@@ -1,6 +1,6 @@
 """The device's models: which one is active, which one is on trial, where it came from.
 
-    candidate -> trial -> active <-> previous     (rollback goes back to the latest `previous`)
+    candidate -> trial -> active <-> previous     (rollback and another factory file go back to a `previous`)
         |          |         |
         v          v         v
      rejected   rejected  rolled-back
@@ -52,15 +52,24 @@ class VersionTable:
         parent: int | None,
         figures: Mapping[str, object],
         time_s: float,
+        row_ids: Iterable[int] = (),
     ) -> int:
-        """Record a candidate and return its number."""
+        """Record a candidate and return its number. row_ids: of the rows that it was made from."""
         with self._database.write() as db:
             cursor = db.execute(
                 "INSERT INTO versions (file, sha256, features_id, parent, created_s, figures)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
                 (file, sha256, features_id, parent, time_s, _to_json(figures)),
             )
-            return int(cursor.lastrowid or 0)
+            no = int(cursor.lastrowid or 0)
+            db.executemany("UPDATE rows SET version_no = ? WHERE id = ?", ((no, row_id) for row_id in row_ids))
+            return no
+
+    def unlearnt_rows(self, no: int) -> set[int]:
+        """Ids of the rows that version `no`, and none after it, was made from, and that are not learnt."""
+        with self._database.read() as db:
+            found = db.execute("SELECT id FROM rows WHERE state = 'labelled' AND version_no = ?", (no,))
+            return {row_id for (row_id,) in found}
 
     def begin_trial(self, no: int) -> None:
         """Put candidate `no` on trial; the active version stays active. Raises `DeviceError` on a second trial."""
@@ -104,15 +113,19 @@ class VersionTable:
             _set_figures(db, no, figures)
             _set_state(db, no, "rejected")
 
-    def rollback(self) -> Version:
-        """Make the latest previous version active again and return it. Raises `DeviceError` without one."""
+    def rollback(self, no: int) -> None:
+        """Make previous version `no` active again; the one in use is rolled back for good."""
+        self._reactivate(no, "rolled-back")
+
+    def resume(self, no: int) -> None:
+        """Make previous version `no` active again; the one in use becomes a previous one."""
+        self._reactivate(no, "previous")
+
+    def _reactivate(self, no: int, aside: str) -> None:
         with self._database.write() as db:
-            earlier = db.execute("SELECT max(no) FROM versions WHERE state = 'previous'").fetchone()[0]
-            if earlier is None:
-                raise DeviceError("there is no earlier model to go back to")
-            db.execute("UPDATE versions SET state = 'rolled-back' WHERE state = 'active'")
-            _set_state(db, earlier, "active")
-            return _version(db.execute(f"SELECT {_COLUMNS} FROM versions WHERE no = ?", (earlier,)).fetchone())
+            _require_state(db, no, "previous")
+            db.execute("UPDATE versions SET state = ? WHERE state = 'active'", (aside,))
+            _set_state(db, no, "active")
 
     def active_version(self) -> Version | None:
         """The version in use, None before the first was confirmed."""

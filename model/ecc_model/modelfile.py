@@ -110,12 +110,15 @@ class GuardSet:
     """Validation rows of known classes that travel with the model.
 
     bits: uint8 (rows, bytes), packed split-point spikes; labels: int32 (rows,), indices into the model's labels;
-    judge: uint8 (rows,), 1 where a row only judges an update, 0 where it is replayed in learning.
+    judge: uint8 (rows,), 1 where a row only judges an update, 0 where it is replayed in learning;
+    factory: uint8 (F,), of the first F judging rows, which the factory's file had, 1 where the model of that file
+    answers rightly; None in that file itself.
     """
 
     bits: NDArray[np.uint8]
     labels: NDArray[np.int32]
     judge: NDArray[np.uint8]
+    factory: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,6 +201,8 @@ def edge_records(
         "program": tensors,
         "guard": {"bits": guard.bits, "labels": guard.labels, "judge": guard.judge},
     }
+    if guard.factory is not None:
+        found["guard"] = {**found["guard"], "factory": guard.factory}
     named = zip((info.name for info in manifest.encoders), tables, strict=True)
     encoders, coded = with_rates(manifest.encoders, {name: table for name, table in named if table is not None})
     if coded:
@@ -450,4 +455,7 @@ def _guard(tensors: dict[str, NDArray[Any]], program: Program, classes: int) -> 
         raise ModelError("guard rows, labels and judges differ in number")
     if labels.min() < 0 or labels.max() >= classes:
         raise ModelError("guard labels outside of the model's labels")
-    return GuardSet(rows, labels, judge)
+    factory = tensors.get("factory")
+    if factory is not None and (factory.dtype != np.uint8 or factory.ndim != 1 or len(factory) > judge.sum()):
+        raise ModelError("the factory's answers are not those of guard rows that judge")
+    return GuardSet(rows, labels, judge, factory)

@@ -15,12 +15,12 @@ import numpy as np
 
 from ecc_broker.link import Link
 from ecc_device.clock import Clock
-from ecc_device.frame import Source
 from ecc_device.results import Result
 from ecc_device.runtime import Pending
 from ecc_model.frames import Pixels
 from ecc_snn.edge import Edge
-from ecc_snn.submissions import ResultListener
+from ecc_snn.stream import AnySource
+from ecc_snn.submissions import ResultListener, check_listener
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -39,6 +39,8 @@ class EdgeOptions(TypedDict, total=False):
     budget: str | None
     send: str
     encoder: str | None
+    learner: str
+    shadow: int
     engine: str | None
     threads: int
     strict: bool
@@ -111,7 +113,7 @@ class AsyncEdge:
         return self._edge.submit(pixels, camera=camera)
 
     async def stream(
-        self, source: str | Source | Mapping[str, str | Source], *, deadline_ms: float | None = None
+        self, source: AnySource | Mapping[str, AnySource], *, deadline_ms: float | None = None
     ) -> AsyncIterator[Result]:
         """See `Edge.stream`; for `async for`."""
         loop = asyncio.get_running_loop()
@@ -127,7 +129,7 @@ class AsyncEdge:
     def on_result(self, callback: ResultListener) -> None:
         """See `Edge.on_result`; callbacks run on the event loop that this is called in."""
         loop = asyncio.get_running_loop()
-        self._edge.on_result(partial(_in_loop, loop, callback))
+        self._edge.on_result(partial(_in_loop, loop, check_listener(callback)))
 
     async def notify(self, event: str) -> None:
         """See `Edge.notify`."""

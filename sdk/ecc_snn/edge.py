@@ -16,7 +16,9 @@ import numpy as np
 from ecc_broker.link import Link
 from ecc_device.clock import Clock, SystemClock
 from ecc_device.device import Device, DeviceConfig
-from ecc_device.frame import Frame, Source
+from ecc_device.frame import Frame
+from ecc_device.learning.recipes import DEFAULT
+from ecc_device.learning.shadow import SHADOW_FRAMES
 from ecc_device.results import Answer, Result
 from ecc_device.runtime import Pending, Runtime
 from ecc_device.statefolder import default_state
@@ -24,8 +26,8 @@ from ecc_model.errors import DeviceError
 from ecc_model.frames import Pixels
 from ecc_snn.cameras import CameraCounts
 from ecc_snn.failures import Failures
-from ecc_snn.stream import Stream
-from ecc_snn.submissions import ResultListener, Submissions
+from ecc_snn.stream import AnySource, Stream
+from ecc_snn.submissions import ResultListener, Submissions, check_listener
 
 _CLOSED = "this Edge is closed; make a new one"
 _NOT_OPEN = "this Edge is not open; use it as: with Edge(...) as edge"
@@ -42,7 +44,8 @@ class Edge:
     alone. state: folder of the buffer and the learnt models, default $ECC_STATE or one for each `device`.
     deadline_ms: how long an ambiguous frame waits for the cloud. filter: what is ambiguous. budget: what may go up at
     most, "5%" of the frames or "2MB/h". send: "features" or "frames". encoder: of a model with several, the name of
-    the one to send by, default the one that the moment allows. engine: what runs the network, default the
+    the one to send by, default the one that the moment allows. learner: how it learns; "none": never. shadow: frames
+    that a learnt model answers silently before it takes over; 0: none. engine: what runs the network, default the
     fastest one that is installed; threads: how many work on one frame. strict: False for a loop that must go on:
     nothing that it calls raises, see `classify`. record: a new .mcap to write all of it to; record_as: "frames", or
     "spikes" without pictures. ca: certificates to trust instead of the system's. insecure: allow mqtt:// to another
@@ -62,6 +65,8 @@ class Edge:
         budget: str | None = None,
         send: str = "features",
         encoder: str | None = None,
+        learner: str = DEFAULT,
+        shadow: int = SHADOW_FRAMES,
         engine: str | None = None,
         threads: int = 1,
         strict: bool = True,
@@ -83,6 +88,8 @@ class Edge:
             budget=budget,
             send=send,
             encoder=encoder,
+            learner=learner,
+            shadow=shadow,
             engine=engine,
             threads=threads,
             ca=None if ca is None else Path(ca),
@@ -97,7 +104,11 @@ class Edge:
         self._failures = Failures()
         self._cameras = CameraCounts(self._clock)
         self._submissions = Submissions(
-            lambda frame: self._begin(frame, self._until(None)), self._finish, self._clock, self._cameras
+            lambda frame: self._begin(frame, self._until(None)),
+            self._finish,
+            self._submission_failed,
+            self._clock,
+            self._cameras,
         )
         self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._changed = threading.Condition()  # guards what is below; never held for long
@@ -113,7 +124,7 @@ class Edge:
                 raise DeviceError(_CLOSED)
             if self._device is not None:
                 raise DeviceError("this Edge is open already; open it once")
-            device = Device(self._config, link=self._link, clock=self._clock)
+            device = Device(self._config, link=self._link, clock=self._clock, around=self._around)
             device.runtime.on_result(self._submissions.correct)
             self._device = device.start(watch=self._watch)
             self._submissions.start()
@@ -168,8 +179,9 @@ class Edge:
         """Hand over a copy of a frame and return its id at once; the result goes to the `on_result` callbacks.
 
         One frame a camera waits at most: a newer one takes its place, and cameras take turns. A frame that cannot be
-        classified is logged once. Both are counted in `status`. With `strict=False` nothing is raised; the id is -1
-        where the frame was not taken.
+        classified is logged once. Both are counted in `status`. The callbacks hear of one that cannot be classified
+        with `strict=False` only, by the result that `classify` would give; then nothing is raised here either, and the
+        id is -1 where the frame was not taken.
         """
         try:
             frame = self._frame(np.array(pixels), camera)  # a camera's buffer may change under us
@@ -181,11 +193,11 @@ class Edge:
         self._submissions.submit(frame)
         return frame.index
 
-    def stream(self, source: str | Source | Mapping[str, str | Source], *, deadline_ms: float | None = None) -> Stream:
+    def stream(self, source: AnySource | Mapping[str, AnySource], *, deadline_ms: float | None = None) -> Stream:
         """The results of a source, or of several by the names of their cameras, as an iterator; see `Stream`.
 
-        A source is what `ecc-device start --source` takes, or any `Source`. With `strict=False` a source that fails
-        ends, and the others go on. `SourceError`: it cannot be opened.
+        A source is what `ecc-device start --source` takes, a path, or any `Source`. With `strict=False` a source that
+        fails ends, and the others go on. `SourceError`: it cannot be opened.
         """
         deadline_s = self._config.deadline_s if deadline_ms is None else _seconds(deadline_ms)
         with self._changed:
@@ -206,7 +218,7 @@ class Edge:
         A frame is corrected when the cloud's answer comes after its deadline; `result.frame` is its id. Callbacks run
         on one thread of the Edge. One that raises is logged once and counted.
         """
-        self._submissions.on_result(callback)
+        self._submissions.on_result(check_listener(callback))
 
     def notify(self, event: str) -> None:
         """Tell the device what happens to the robot: "charging", "undocked", "offline" or "online"."""
@@ -220,19 +232,22 @@ class Edge:
             raise
 
     def status(self) -> dict[str, Any]:
-        """What `ecc-device status` shows, and what became of submitted frames, cameras and failures.
+        """What `ecc-device status` shows; `submit`, `cameras` and `failures` say what became of this program's frames.
 
         With `strict=False` an Edge that is not open has the last two alone.
         """
         try:
             with self._changed:
                 device = self._opened()
-            return device.status() | {"submit": self._submissions.counts()} | self._own_status()
+            return device.status()
         except Exception as error:
             if not self._strict:
                 self._failures.add(error)
                 return self._own_status()
             raise
+
+    def _around(self) -> dict[str, Any]:
+        return {"submit": self._submissions.counts()} | self._own_status()
 
     def _own_status(self) -> dict[str, Any]:
         return {"cameras": self._cameras.to_record(), "failures": self._failures.to_record()}
@@ -307,6 +322,16 @@ class Edge:
     def _no_answer(self, error: Exception, camera: str, number: int | None = None) -> Result:
         """What a frame that failed gets with `strict=False`; it has an id of its own."""
         self._failures.add(error)
+        return self._failed(camera, number)
+
+    def _submission_failed(self, frame: Frame, error: Exception) -> Result | None:
+        """What the callbacks get for a submitted frame that failed."""
+        if self._strict:
+            return None
+        self._failures.count(error)  # on a thread of ours: there is no line to warn at, and it was logged
+        return self._failed(frame.camera, frame.index)
+
+    def _failed(self, camera: str, number: int | None) -> Result:
         with self._changed:
             number = self._take_id() if number is None else number
         return Result(
@@ -335,6 +360,11 @@ class Edge:
 
 
 def _seconds(deadline_ms: float) -> float:
-    if not (math.isfinite(deadline_ms) and deadline_ms >= 0):
+    try:
+        good = math.isfinite(deadline_ms) and deadline_ms >= 0
+    except TypeError as exc:
+        found = f"{deadline_ms!s:.20} is of type {type(deadline_ms).__name__}"
+        raise DeviceError(f"a deadline of {found}; give a number of milliseconds") from exc
+    if not good:
         raise DeviceError(f"a deadline of {deadline_ms} ms; give 0 (do not wait) or more")
     return deadline_ms / 1000

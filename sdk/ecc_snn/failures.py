@@ -24,12 +24,12 @@ class Failures:
 
     def add(self, error: Exception) -> None:
         """Count an error, and warn where the caller's line has not been told of its kind."""
+        self.count(error)
         name, level, frame = type(error).__name__, 1, sys._getframe()
         while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
             frame, level = frame.f_back, level + 1
         place = (frame.f_code.co_filename, frame.f_lineno, name)
         with self._lock:
-            self._counts[name] += 1
             new = place not in self._said
             self._said.add(place)
         if new:
@@ -38,6 +38,11 @@ class Failures:
                 EccWarning,
                 stacklevel=level,
             )
+
+    def count(self, error: Exception) -> None:
+        """Count an error that no line of the caller's made."""
+        with self._lock:
+            self._counts[type(error).__name__] += 1
 
     def to_record(self) -> dict[str, int]:
         """Type of error -> how often."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import os
 import threading
 import weakref
 from collections import deque
@@ -16,6 +17,7 @@ from ecc_model.errors import SourceError
 from ecc_model.frames import Pixels
 from ecc_snn.cameras import CameraCounts, Slots
 
+AnySource = str | os.PathLike[str] | Source
 Stamp = Callable[[Pixels, str], Frame]  # (pixels, camera) -> the device's next frame
 
 
@@ -29,7 +31,7 @@ class Stream:
 
     def __init__(
         self,
-        sources: Mapping[str, str | Source],
+        sources: Mapping[str, AnySource],
         stamp: Stamp,
         classify: Callable[[Frame], Result],
         failed: Callable[[Exception], bool],
@@ -116,12 +118,17 @@ class Stream:
                 self.close()
                 raise error
 
-    def _open(self, source: str | Source) -> Source:
-        if not isinstance(source, str):
-            return source
-        opened = open_source(source)
-        self._own.append(opened)
-        return opened
+    def _open(self, source: AnySource) -> Source:
+        if isinstance(source, (str, os.PathLike)):
+            opened = open_source(os.fspath(source))
+            self._own.append(opened)
+            return opened
+        if not hasattr(source, "live"):
+            raise SourceError(
+                "a stream reads what ecc-device start takes as --source, or a Source, and this is of type "
+                f"{type(source).__name__}; of frames that you hold, call classify for each"
+            )
+        return source
 
     def _release(self) -> None:
         while self._own:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from ecc_device.clock import Clock
 from ecc_device.frame import Frame
 from ecc_device.results import Result
 from ecc_device.runtime import Pending
+from ecc_model.errors import DeviceError
 from ecc_snn.cameras import CameraCounts, Slots
 from ecc_snn.containment import Contained
 
@@ -20,22 +22,30 @@ MAX_CORRECTIONS = 1024  # that wait while listeners are busy
 ResultListener = Callable[[Result], None]
 
 
+def check_listener(listener: ResultListener) -> ResultListener:
+    """`listener`, if it can be called; else `DeviceError`."""
+    if not callable(listener):
+        raise DeviceError(f"{listener!s:.40} cannot be called; give on_result a function that takes a result")
+    return listener
+
+
 class Submissions:
     """One frame a camera waits at most, and a newer one takes its place; corrections wait in line.
 
     While the cloud is asked about one frame, the next is classified. Listeners are called on the one thread, one after
     the other, a frame's result before its correction. What a listener or a frame raises is logged once, counted, and
-    ends nothing.
+    ends nothing; `failed` says what the listeners get for such a frame, None for nothing.
     """
 
     def __init__(
         self,
         begin: Callable[[Frame], Pending],
         finish: Callable[[Pending], Result],
+        failed: Callable[[Frame, Exception], Result | None],
         clock: Clock,
         counts: CameraCounts,
     ) -> None:
-        self._begin, self._finish, self._clock = begin, finish, clock
+        self._begin, self._finish, self._no_result, self._clock = begin, finish, failed, clock
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="ecc-submit", daemon=True)
         self._slots = Slots(counts)
@@ -121,7 +131,7 @@ class Submissions:
                 self._changed.wait(left_s)
 
     def _start(self, frame: Frame) -> None:
-        with self._failed:
+        with self._contained(frame):
             pending = self._begin(frame)
             if pending.ticket is None:
                 self._tell(self._finish(pending))
@@ -141,8 +151,20 @@ class Submissions:
             if pending not in self._under_way:  # it ended twice: answered at its deadline
                 return
             del self._under_way[pending]
-        with self._failed:
+        with self._contained(pending.frame):
             self._tell(self._finish(pending))
+
+    @contextlib.contextmanager
+    def _contained(self, frame: Frame) -> Iterator[None]:
+        """Log and count what a frame raises inside, and tell the listeners of it."""
+        with self._failed:
+            try:
+                yield
+            except Exception as error:
+                result = self._no_result(frame, error)
+                if result is not None:
+                    self._tell(result)
+                raise
 
     def _tell(self, result: Result) -> None:
         with self._changed:

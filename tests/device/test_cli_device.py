@@ -76,7 +76,8 @@ def device(work: Path, state: Path, *arguments: object, **environment: str) -> s
 
 
 def replay(work: Path, state: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    return device(work, state, "replay", "stream.npz", "--model", "vgg9.pt", *arguments, **environment)
+    arguments = ("--model", "vgg9.pt", "--state", state, *arguments)
+    return device(work, state, "replay", "stream.npz", *arguments, **environment)
 
 
 # ---- what goes well ----
@@ -197,10 +198,30 @@ def test_commands_to_a_running_device(work: Path, tmp_path: Path) -> None:
     assert json.loads(device(work, state, "status", "--json").stdout)["running"] is False
 
 
+def test_commands_to_a_running_device_that_does_not_learn(work: Path, tmp_path: Path) -> None:
+    state = tmp_path / "s"
+    arguments = ("replay", work / "stream.npz", "--model", work / "vgg9.pt", "--state", state, "--stay", "--json")
+    why = "this device does not learn, its learner is 'none'; start it with another one"
+    with Process("ecc-device", *arguments, "--learner", "none") as running:
+        running.line('"counts"')
+        told = device(work, state, "notify", "charging")
+        assert (told.returncode, told.stdout, told.stderr) == (0, "told device: charging\n", f"{why}\n")
+        waited = device(work, state, "notify", "charging", "--wait")
+        assert (waited.returncode, waited.stdout, waited.stderr) == (1, "", f"error: {why}\n")
+
+
 def test_without_ecc_state_each_device_has_a_folder_in_the_home(work: Path, tmp_path: Path) -> None:
-    arguments = ("replay", "stream.npz", "--model", "vgg9.pt", "--device", "robot-7")
+    arguments = ("start", "--source", "images", "--model", "vgg9.pt", "--device", "robot-7")
     run("ecc-device", *arguments, cwd=work, ECC_STATE="", HOME=str(tmp_path))
     assert (tmp_path / ".local/state/ecc-snn/robot-7/store.sqlite").is_file()
+
+
+def test_a_replay_leaves_the_robots_own_folder_alone(work: Path, tmp_path: Path) -> None:
+    (tmp_path / "removed").mkdir()
+    done = device(work, tmp_path / "own", *REPLAY, TMPDIR=str(tmp_path / "removed"))
+    assert (done.returncode, done.stderr) == (0, f"{ALONE}\n")
+    assert not (tmp_path / "own").exists()
+    assert list((tmp_path / "removed").iterdir()) == []
 
 
 # ---- signals ----
@@ -355,6 +376,14 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         [*REPLAY, "--state", "notes.txt"],
         "notes.txt: a file, where the state folder should be; choose ",
     ),
+    "results to a dash": (
+        [*REPLAY, "--results", "-"],
+        "-: results are written to a file; name one, /dev/stdout for example",
+    ),
+    "certificates for nobody": (
+        [*START, "--ca", "none.crt"],
+        "certificates are given and no broker; give a broker, or leave them out",
+    ),
     "results to nowhere": (
         [*REPLAY, "--results", "none/r.jsonl"],
         "none/r.jsonl: results cannot be written (No such file or directory); choose another file",
@@ -368,6 +397,7 @@ WRONG_USAGE = (
     [*REPLAY, "--patience-s", "-1"],
     ["notify"],
     ["fly"],
+    [*REPLAY, "--stay"],
     [*START, "--deadline-ms", "x"],
     [*START, "--threads", "0"],
 )

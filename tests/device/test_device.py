@@ -18,13 +18,14 @@ from ecc_broker.memory import MemoryBroker, MemoryLink
 from ecc_broker.messages import Command, Event, Status, WireMessage, decode, encode
 from ecc_device import control
 from ecc_device.device import Device, DeviceConfig
-from ecc_device.models import install
+from ecc_device.models import add_model, install
 from ecc_device.store import Store
 from ecc_model.errors import DeviceError, EccError, LinkError, ModelNotFound, StoreLocked
 from ecc_model.modelfile import GuardSet, read_edge
 from ecc_model.nets.checkpoint import load_edge, save_edge
 from ecc_model.nets.neuron import Lif
 from support.models import TinyModels, write_tiny_models
+from support.rows import fill_answered
 from support.workers import PATIENCE_S, World, frames
 
 FRAME = frames(1)[0]
@@ -46,8 +47,9 @@ def threads() -> set[str]:
     ("change", "kind", "text"),
     [
         ({"send": "smoke"}, DeviceError, "nothing is sent as 'smoke'; choose one of: features, frames"),
-        ({"learner": "none"}, DeviceError, "there is no learner 'none'; choose one of: "),
+        ({"learner": "guess"}, DeviceError, "there is no learner 'guess'; choose one of: auto, analytic, lwf, both, "),
         ({"filter": "guess"}, DeviceError, "'guess' is not a filter; choose one of: entropy, energy, margin, "),
+        ({"ca": Path("x.crt")}, DeviceError, "certificates are given and no broker; give a broker, or leave them out"),
         ({"site": "Lab 1"}, LinkError, "site name 'Lab 1' cannot be used; take 1 to 16 characters of a-z, 0-9 and -"),
         ({"device": "a/b"}, LinkError, "device name 'a/b' cannot be used; take 1 to 16 characters of a-z, 0-9 and -"),
         ({"device": "cloud"}, LinkError, "device name 'cloud' is the workers' own; take another one"),
@@ -272,6 +274,43 @@ def test_rollback_answers_with_the_model_before(world: World) -> None:
     assert device.runtime.classify(FRAME).model_no == 1
     with pytest.raises(DeviceError, match="there is no earlier model to go back to"):
         control.ask(device.config.state, "rollback")
+
+
+@pytest.mark.parametrize("event", ["charging", "offline"])
+def test_a_device_that_does_not_learn_starts_no_update_and_says_so(world: World, event: str) -> None:
+    device = world.device(learner="none")
+    fill_answered(device.store, world.models.program)
+    why = "this device does not learn, its learner is 'none'; start it with another one"
+    assert control.ask(device.config.state, "notify", event=event) == why
+    assert control.ask(device.config.state, "notify", event="undocked") is None
+    assert "ecc-update" not in threads()
+    with pytest.raises(DeviceError, match=f"^{why}$"):
+        control.ask(device.config.state, "wait-update")
+    assert device.status()["update"]["last"] is None
+    assert device.runtime.classify(FRAME).why == "cloud answered", "everything else goes on"
+    assert device.store.summary().rows["labelled"] == 145
+
+
+def test_a_device_that_does_not_learn_leaves_a_candidate_in_its_shadow_run_as_it_is(world: World) -> None:
+    device = world.device(state="robot")
+    figures = {"accepted": True, "reason": "better", "clear_entropy": 0.5, "clear_rows": 9, "clear_changed": 0}
+    add_model(device.store, device.config.state, read_edge(write_learnt(world)), 1, figures, 0.0)
+    device.close()
+    for learner, shadow in (("none", None), ("auto", {"no": 2, "seen": 0, "frames": 100})):
+        device = world.device(state="robot", learner=learner)
+        assert device.status()["update"]["shadow"] == shadow
+        device.close()
+
+
+def test_a_rollback_that_is_refused_lets_a_running_update_go_on(world: World) -> None:
+    device = world.device(learner="analytic")
+    fill_answered(device.store, world.models.program)
+    device.updates.start()
+    with pytest.raises(DeviceError, match="there is no earlier model to go back to"):
+        device.rollback()
+    decision = device.updates.wait(PATIENCE_S)
+    assert decision is not None
+    assert decision.reason.startswith("the learner failed (exit 1): the model file has no statistics to learn from")
 
 
 def write_learnt(world: World) -> Path:

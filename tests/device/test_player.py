@@ -253,3 +253,9 @@ def test_a_stop_is_seen_while_a_source_waits_for_its_hardware() -> None:
     assert not source.closed.is_set(), "it is still being read"
     hardware.set()
     assert source.closed.wait(PATIENCE_S)
+
+
+def test_a_dash_is_no_file_for_results() -> None:
+    with pytest.raises(DeviceError, match=r"^-: results are written to a file; name one, /dev/stdout for example$"):
+        write_results(Path("-"), iter(()), lambda: None)
+    assert not Path("-").exists()

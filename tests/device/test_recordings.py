@@ -329,6 +329,12 @@ def test_a_recording_that_is_cut_anywhere_holds_its_whole_chunks(whole: bytes, t
     assert len(lengths) > 8, "many places, many lengths"
 
 
+def test_a_recording_that_is_not_there_is_no_matter_of_its_owner(tmp_path: Path) -> None:
+    with pytest.raises(SourceError) as caught:
+        Recording(tmp_path / "nope.mcap")
+    assert str(caught.value) == f"{tmp_path}/nope.mcap: no such file; check the path"
+
+
 def test_zeros_after_a_power_cut_are_no_frames(whole: bytes, tmp_path: Path) -> None:
     half = read(tmp_path / "half.mcap", whole[:-12_000])
     left = read(tmp_path / "zeros.mcap", whole[:-12_000] + bytes(5000))

@@ -46,6 +46,30 @@ def test_an_unknown_file_lists_what_is_accepted(tmp_path: Path) -> None:
     assert error_of(path) == f"{path}: not a known kind of source; {ACCEPTED}"
 
 
+@pytest.mark.parametrize("spec", ["/dev/video9", "0", "7"])
+def test_a_camera_by_another_name_is_told_its_own(spec: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        open_source(spec)
+    assert str(caught.value) == f"{spec}: a camera is given as camera:{spec[-1]}"
+
+
+@pytest.mark.parametrize("spec", ["rtsp://10.0.0.7/live", "http://camera.local/stream.mjpg"])
+def test_a_network_camera_is_said_to_be_none(spec: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        open_source(spec)
+    assert str(caught.value) == (
+        f"{spec}: cameras behind a network are not read; read them in a program of yours, which calls "
+        "ecc_snn.Edge.classify for each frame"
+    )
+
+
+def test_a_folder_with_the_name_of_a_camera_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "0").mkdir()
+    with pytest.raises(SourceError, match=r"^0: holds no images"):
+        open_source("0")
+
+
 @pytest.mark.parametrize("number", ["", "x", "-1", "1.5", "²"])
 def test_a_camera_wants_a_number(number: str) -> None:
     assert error_of(f"camera:{number}") == f"camera:{number}: '{number}' is not a camera number; {ACCEPTED}"

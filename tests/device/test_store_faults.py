@@ -117,7 +117,7 @@ def test_an_error_at_any_system_call_is_told_and_loses_nothing(
     ("error", "reason", "sentence"),
     [
         ("ENOSPC", "disk-full", "the disk is full; free some space, rows are stored again once there is room"),
-        ("EIO", "disk-error", "the disk cannot be read or written (I/O error); check the disk"),
+        ("EIO", "disk-error", "the disk cannot be read or written (I/O error); check it, and its free space"),
     ],
 )
 def test_a_failing_disk_costs_counted_frames_only(tmp_path: Path, error: str, reason: str, sentence: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -76,6 +76,23 @@ def test_confirming_swaps_models_and_marks_rows_in_one_step(store: Store) -> Non
     assert [(row.state, row.version_no) for row in rows if row] == [("learnt", new), ("waiting", None)]
 
 
+def test_rows_know_the_latest_candidate_that_was_made_from_them(store: Store) -> None:
+    ids = [store.add(float(k), FEATURES, b"x", "a") for k in range(3)]
+    for row_id in ids:
+        store.answer(row_id, bytes(8), b"abcd", 2.0)
+
+    def made(row_ids: list[int]) -> int:
+        return store.add_version(
+            file="a", sha256="", features_id=FEATURES, parent=None, figures={}, time_s=0.0, row_ids=row_ids
+        )
+
+    first, second = made(ids[:2]), made(ids[1:])
+    assert (store.unlearnt_rows(first), store.unlearnt_rows(second)) == ({1}, {2, 3})
+    store.begin_trial(second)
+    store.confirm(second, [2])
+    assert (store.unlearnt_rows(first), store.unlearnt_rows(second)) == ({1}, {3})
+
+
 def test_a_failed_confirm_changes_nothing(store: Store) -> None:
     row_id = store.add(0.0, FEATURES, b"x", "a")
     store.answer(row_id, bytes(8), b"abcd", 2.0)
@@ -110,22 +127,43 @@ def test_a_rejected_candidate_keeps_its_figures(store: Store) -> None:
 def test_rollback_goes_back_one_model_at_a_time(store: Store) -> None:
     for parent in (None, 1, 2):
         activate(store, parent)
-    assert store.rollback().no == 2
+    store.rollback(2)
     assert states(store) == ["previous", "active", "rolled-back"]
-    assert store.rollback().no == 1
-    with pytest.raises(DeviceError, match=r"^there is no earlier model to go back to$"):
-        store.rollback()
+    store.rollback(1)
     assert states(store) == ["active", "rolled-back", "rolled-back"]
+
+
+@pytest.mark.parametrize("how", [Store.rollback, Store.resume])
+def test_only_what_was_active_before_becomes_active_again(store: Store, how: Callable[[Store, int], None]) -> None:
+    activate(store)
+    activate(store, 1)
+    candidate(store, 2)
+    store.reject(candidate(store, 2), {})
+    for no, state in ((2, "active"), (3, "candidate"), (4, "rejected")):
+        with pytest.raises(DeviceError, match=rf"^model {no} is {state}, not previous; "):
+            how(store, no)
+    with pytest.raises(DeviceError, match=r"^there is no model 9; "):
+        how(store, 9)
+    assert states(store) == ["previous", "active", "candidate", "rejected"]
+
+
+def test_a_model_that_is_resumed_leaves_the_other_to_be_resumed(store: Store) -> None:
+    activate(store)
+    activate(store)
+    store.resume(1)
+    assert states(store) == ["active", "previous"]
+    store.resume(2)
+    assert states(store) == ["previous", "active"]
 
 
 def test_rollback_after_a_new_update_goes_to_its_parent(store: Store) -> None:
     activate(store)
     activate(store, 1)
-    store.rollback()
+    store.rollback(1)
     activate(store, 1)
     assert states(store) == ["previous", "rolled-back", "active"]
-    back = store.rollback()
-    assert (back.no, back.state) == (1, "active")
+    store.rollback(1)
+    assert states(store) == ["active", "rolled-back", "rolled-back"]
 
 
 def test_a_trial_is_found_at_the_next_start(tmp_path: Path) -> None:
@@ -159,7 +197,7 @@ def test_a_model_learnt_from_one_that_was_rolled_back_is_not_confirmed(store: St
     second = activate(store, parent=first)
     new = candidate(store, parent=second)
     store.begin_trial(new)
-    store.rollback()
+    store.rollback(first)
     with pytest.raises(DeviceError, match=r"^model 2 is rolled-back, not active; `ecc-device status` lists them$"):
         store.confirm(new)
     assert states(store) == ["active", "rolled-back", "trial"]

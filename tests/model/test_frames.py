@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ecc_model.errors import FrameError
-from ecc_model.frames import FrameSpec, fit, resize
+from ecc_model.frames import RESIZE_BITS, FrameSpec, fit, resize
 
 SIDES = st.integers(1, 40)
 SHAPES = "a frame has shape (H, W), (H, W, C) or (T, H, W, C), this one {}"
@@ -68,6 +69,49 @@ def test_no_pixel_leaves_the_range_of_the_frame(seed: int, height: int, width: i
     assert resized.max() <= frame.max()
 
 
+def whole_products(frame: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """What `resize` is defined as: two products with the whole weight matrix, rounded after each."""
+
+    def shrink(lines: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+        source = lines.shape[-1]
+        reach, positions = 2 * max(source, size), 2 * size * np.arange(source)
+        weights = np.zeros((source, size), np.int64)
+        for column in range(size):
+            raw = np.maximum(0, reach - np.abs(positions - ((2 * column + 1) * source - size)))
+            weights[:, column] = (raw << RESIZE_BITS) // raw.sum()
+            weights[np.argmax(weights[:, column]), column] += (1 << RESIZE_BITS) - weights[:, column].sum()
+        return ((lines.astype(np.int64) @ weights + (1 << RESIZE_BITS - 1)) >> RESIZE_BITS).astype(np.uint8)
+
+    rows = np.moveaxis(shrink(np.moveaxis(frame, -3, -1), height), -1, -3)
+    return np.moveaxis(shrink(np.moveaxis(rows, -2, -1), width), -1, -2)
+
+
+@settings(deadline=None)
+@given(
+    st.integers(0, 2**32 - 1), st.sampled_from([(), (1,), (3,)]), st.integers(1, 400), st.integers(1, 400), SIDES, SIDES
+)
+def test_parts_of_the_products_are_the_whole_ones(
+    seed: int, steps: tuple[int, ...], height: int, width: int, to_h: int, to_w: int
+) -> None:
+    frame = np.random.default_rng(seed).integers(0, 256, (*steps, height, width, 2), np.uint8)
+    np.testing.assert_array_equal(resize(frame, to_h, to_w), whole_products(frame, to_h, to_w))
+
+
+@pytest.mark.parametrize("spec", [FrameSpec(1, 3, 32, 32), FrameSpec(1, 1, 32, 32)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_cameras_frame_is_never_floats_as_a_whole(spec: FrameSpec, channels: int) -> None:
+    frame = np.zeros((1080, 1920, channels), np.uint8)
+    fit(frame, spec)
+    tracemalloc.start()
+    try:
+        fit(frame, spec)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    grey = channels == 3 and spec.channels == 1
+    assert peak < (24e6 if grey else 4e6), "floats of the whole frame take four times its bytes"
+
+
 def test_a_mirrored_frame_gives_the_mirrored_result() -> None:
     frame = np.random.default_rng(0).integers(0, 256, (13, 20, 1), np.uint8)
     difference = resize(frame[:, ::-1], 7, 9).astype(int) - resize(frame, 7, 9)[:, ::-1]
@@ -97,15 +141,49 @@ def test_grey_becomes_rgb_by_repetition_and_rgb_becomes_grey_by_weight() -> None
 @pytest.mark.parametrize(
     ("frame", "text"),
     [
-        (np.zeros((8, 8)), "frames are uint8 arrays, this one is float64; convert it before classifying"),
-        ([[0]], "frames are uint8 arrays, this one is list; convert it before classifying"),
+        (
+            np.zeros((8, 8)),
+            "frames are uint8 arrays, this one is float64; convert it to 0-255, from 0 to 1 by "
+            "(255 * frame).astype('uint8')",
+        ),
+        (np.zeros((8, 8), int), "frames are uint8 arrays, this one is int64; convert it to 0-255"),
+        (
+            [[0]],
+            "frames are uint8 arrays, this is no numpy array but of type list; convert it with numpy.asarray(frame)",
+        ),
+        (
+            np.uint8(3),
+            "frames are uint8 arrays, this is no numpy array but of type uint8; convert it with numpy.asarray(frame)",
+        ),
         (np.zeros(8, np.uint8), SHAPES.format("(8,)")),
         (np.zeros((1, 2, 8, 8, 1), np.uint8), SHAPES.format("(1, 2, 8, 8, 1)")),
         (np.zeros((3, 8, 8, 1), np.uint8), "a frame with time steps needs 2 of them, this one has 3"),
-        (np.zeros((0, 8, 1), np.uint8), "sides of a frame are 1 to 4096 pixels, these are 0 x 8"),
-        (np.zeros((1, 4097, 1), np.uint8), "sides of a frame are 1 to 4096 pixels, these are 1 x 4097"),
+        (np.zeros((0, 8, 1), np.uint8), "sides of a frame are 1 to 4096 pixels, these are 0 x 8; this one is empty"),
+        (
+            np.zeros((1, 4097, 1), np.uint8),
+            "sides of a frame are 1 to 4096 pixels, these are 1 x 4097; thin it out first: frame[::2, ::2]",
+        ),
+        (
+            np.zeros((2, 6000, 4000, 1), np.uint8),
+            "sides of a frame are 1 to 4096 pixels, these are 6000 x 4000; thin it out first: frame[:, ::2, ::2]",
+        ),
+        (
+            np.zeros((1, 9000, 1), np.uint8),
+            "sides of a frame are 1 to 4096 pixels, these are 1 x 9000; thin it out first: frame[::3, ::3]",
+        ),
         (np.zeros((8, 8, 2), np.uint8), "this network takes 1 channels, the frame has 2"),
-        (np.zeros((8, 8, 4), np.uint8), "this network takes 1 channels, the frame has 4"),
+        (
+            np.zeros((8, 8, 4), np.uint8),
+            "this network takes 1 channels, the frame has 4; if the fourth is alpha, leave it out: frame[..., :3]",
+        ),
+        (
+            np.zeros((3, 8, 16), np.uint8),
+            "this network takes 1 channels, the frame has 16; if its channels stand first: frame.transpose(1, 2, 0)",
+        ),
+        (
+            np.zeros((2, 1, 8, 16), np.uint8),
+            "this network takes 1 channels, the frame has 16; if its channels stand first: frame.transpose(0, 2, 3, 1)",
+        ),
         (np.zeros((8, 8, 0), np.uint8), "this network takes 1 channels, the frame has 0"),
     ],
 )

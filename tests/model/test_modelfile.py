@@ -388,6 +388,11 @@ LIES: dict[str, tuple[Change, type[ModelError], str]] = {
     ),
     "no statistics": (lambda r: r.pop("statistics.safetensors"), ModelCorrupt, "its ZIP directory is damaged: "),
     "statistics that are none": (manifest_with(statistics=7), ModelCorrupt, INVALID + "Expected `object | null`"),
+    "more answers of the factory's than rows that judge": (
+        record_with("guard", lambda t: t.update({"factory": np.ones(len(t["judge"]), np.uint8)})),
+        ModelCorrupt,
+        "the factory's answers are not those of guard rows that judge",
+    ),
     "fewer guard labels": (
         guard_with("labels", lambda n: n[1:]),
         ModelCorrupt,

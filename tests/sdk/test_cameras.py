@@ -130,6 +130,33 @@ def test_a_recording_gives_every_frame_in_order(alone: Edge, tmp_path: Path) -> 
     assert [result.frame for result in results] == list(range(10, 20))
 
 
+def test_a_path_is_a_source_as_its_text_is(alone: Edge, tmp_path: Path) -> None:
+    save_npz(tmp_path / "two.npz", np.stack(frames(2)))
+    with alone:
+        assert [result.frame for result in alone.stream(tmp_path / "two.npz")] == [0, 1]
+        assert [result.camera for result in alone.stream({"front": tmp_path / "two.npz"})] == ["front"] * 2
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [
+        (frames(2), "list"),
+        (iter(frames(2)), "list_iterator"),
+        (np.stack(frames(2)), "ndarray"),
+        (0, "int"),
+        (None, "NoneType"),
+        ({"front": frames(2)}, "list"),
+    ],
+)
+def test_what_is_no_source_is_refused(alone: Edge, source: object, what: str) -> None:
+    with alone, pytest.raises(SourceError) as caught:
+        alone.stream(source)
+    assert str(caught.value) == (
+        f"a stream reads what ecc-device start takes as --source, or a Source, and this is of type {what}; "
+        "of frames that you hold, call classify for each"
+    )
+
+
 def test_recordings_of_two_cameras_come_in_the_order_of_their_times(alone: Edge, tmp_path: Path) -> None:
     for name, offset in (("left", 0.0), ("right", 0.05)):
         save_npz(tmp_path / f"{name}.npz", np.stack(frames(3)), times=offset + np.arange(3) / 10)

@@ -126,10 +126,17 @@ def test_frames_of_every_shape(tmp_path: Path, models: TinyModels, shape: tuple[
 @pytest.mark.parametrize(
     ("pixels", "error"),
     [
-        (np.zeros((16, 16), np.float32), "frames are uint8 arrays, this one is float32; convert it before classifying"),
+        (
+            np.zeros((16, 16), np.float32),
+            "frames are uint8 arrays, this one is float32; convert it to 0-255, from 0 to 1 by "
+            "(255 * frame).astype('uint8')",
+        ),
         (np.zeros((16,), np.uint8), r"a frame has shape (H, W), (H, W, C) or (T, H, W, C), this one (16,)"),
         (np.zeros((16, 16, 2), np.uint8), "this network takes 1 channels, the frame has 2"),
-        ([[0]], "frames are uint8 arrays, this one is list; convert it before classifying"),
+        (
+            [[0]],
+            "frames are uint8 arrays, this is no numpy array but of type list; convert it with numpy.asarray(frame)",
+        ),
     ],
 )
 def test_a_frame_that_does_not_fit_is_refused(
@@ -350,7 +357,7 @@ def test_frames_that_fail_do_not_end_the_thread(caplog: pytest.LogCaptureFixture
     def finish(_: Pending) -> Result:
         raise AssertionError("no frame was begun")
 
-    submissions = Submissions(classify, finish, SystemClock(), CameraCounts(SystemClock()))
+    submissions = Submissions(classify, finish, lambda *_: None, SystemClock(), CameraCounts(SystemClock()))
     submissions.start()
     for index in range(3):
         submissions.submit(Frame(index, 0.0, np.zeros((1, 1, 1), np.uint8), None))
@@ -424,7 +431,8 @@ def test_a_correction_never_runs_on_the_links_thread(edge: Edge, broker: MemoryB
 def test_corrections_that_find_no_room_are_counted(tmp_path: Path, models: TinyModels) -> None:
     with Edge(models.edge, state=tmp_path / "state") as edge:
         result = edge.classify(frames(1)[0])
-    submissions = Submissions(lambda _: None, lambda _: result, SystemClock(), CameraCounts(SystemClock()))
+    clock = SystemClock()
+    submissions = Submissions(lambda _: None, lambda _: result, lambda *_: None, clock, CameraCounts(clock))
     gate, inbox = Gate(), Inbox()
     submissions.on_result(gate)
     submissions.on_result(inbox)
@@ -469,7 +477,10 @@ def test_the_commands_reach_an_edge_through_its_state_folder(tmp_path: Path, mod
     with Edge(models.edge, state=tmp_path / "state", device="robot-7") as edge:
         edge.classify(frames(1)[0])
         status = control.ask(tmp_path / "state", "status")
-        assert status | {"submit": COUNTS, "cameras": {}, "failures": {}} == edge.status()
+        assert status == edge.status()
+        assert (status["submit"], status["cameras"], status["failures"]) == (COUNTS, {}, {})
+        edge.submit(frames(1)[0], camera="front")
+        assert counted(control.ask(tmp_path / "state", "status")) == {"front": (1, 0)}
         assert (status["device"], status["frames"], status["connected"]) == ("robot-7", 1, False)
         assert status["health"] == {"offline": "no broker given; working alone"}
 

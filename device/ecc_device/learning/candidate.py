@@ -18,7 +18,7 @@ from ecc_device.learning import analytic
 from ecc_device.learning.checkpoint import Checkpoint
 from ecc_device.learning.clear import clarity
 from ecc_device.learning.doubt import believe
-from ecc_device.learning.gate import decide
+from ecc_device.learning.gate import Flags, decide
 from ecc_device.learning.job import Job, Outcome
 from ecc_device.learning.joining import joined
 from ecc_device.learning.lesson import Learnt, Logits, exit_logits, make_lesson, unpack_rows
@@ -60,7 +60,8 @@ class Course:
     """The candidates of one update, each made once. Held-out rows are never learnt from: they calibrate and judge.
 
     job: without the rows that contradict clear answers, which `contradicted` counts; before: the old model's logits of
-    the rows that judge. `UpdateError` when too few rows are left.
+    the rows that judge; factory: which of them the factory's model answers rightly, see `GuardSet`, or the old model
+    where its file does not say. `UpdateError` when too few rows are left.
     """
 
     def __init__(
@@ -75,8 +76,11 @@ class Course:
         self.job, self.contradicted = believed.job, believed.contradicted
         self.unlearnt = unlearnt_rows(self.model, believed.arrays)
         self.before: Logits = np.concatenate([believed.judging, believed.held])
+        known = self.model.guard.factory
+        own = self.unlearnt.right(self.before)[: self.unlearnt.judging]
+        self.factory: Flags = own if known is None else known.astype(np.bool_)
         self._lesson = make_lesson(self.model, job, believed.arrays, progress, checkpoint or Checkpoint(None))
-        self._guard = grow_guard(self.model.guard, believed.arrays, len(self.model.labels))
+        self._guard = grow_guard(self.model.guard, believed.arrays, len(self.model.labels), self.factory)
         self._learnt: dict[str, Learnt | EccError] = {}
         self._taught: dict[str, Taught | EccError] = {}
 
@@ -144,7 +148,7 @@ def possible(learner: str, model: EdgeModel) -> tuple[str, ...]:
     return wanted
 
 
-def grow_guard(guard: GuardSet, arrays: dict[str, NDArray[Any]], old_classes: int) -> GuardSet:
+def grow_guard(guard: GuardSet, arrays: dict[str, NDArray[Any]], old_classes: int, factory: Flags) -> GuardSet:
     """The guard set with this update's held-out rows as judges, and some learnt rows of each new class to replay."""
     labels = arrays["logits"].argmax(axis=1).astype(np.int32)
     held = arrays["held"].astype(np.bool_)
@@ -157,6 +161,7 @@ def grow_guard(guard: GuardSet, arrays: dict[str, NDArray[Any]], old_classes: in
         np.concatenate([guard.bits, arrays["bits"][joining]]),
         np.concatenate([guard.labels, labels[joining]]),
         np.concatenate([guard.judge, held[joining].astype(np.uint8)]),
+        factory.astype(np.uint8),
     )
 
 
@@ -177,7 +182,7 @@ class Judgement:
 def judge(course: Course, taught: Taught) -> Judgement:
     """The gate's decision, with calibration error, temperature and threshold before and after."""
     model, unlearnt, cut = course.model, course.unlearnt, course.unlearnt.judging
-    accepted, reason, figures = decide(unlearnt.exam(course.before, taught.logits), list(model.labels))
+    accepted, reason, figures = decide(unlearnt.exam(course.before, taught.logits, course.factory), list(model.labels))
     clear = clarity(course.before[:cut], taught.logits[:cut], model.temperature)
     figures |= {
         "learner": taught.learner,

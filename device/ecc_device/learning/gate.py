@@ -1,15 +1,16 @@
 """The gate: may a candidate replace the active model?
 
 It guards against disasters on rows that were not learnt from; with a few hundred rows it cannot judge single points,
-and it says how sure it is. Up to `MAX_LOSS_POINTS` of what was known may be paid for what is learnt; more than that is
-turned down where the judging rows are enough for an estimate, and where fewer rows (all of them, or those of a class)
-make it certain.
+and it says how sure it is. Up to `MAX_LOSS_POINTS` of what was known may be paid for what is learnt, by one update and
+by all since the factory's model together; more than that is turned down where the judging rows are enough for an
+estimate, and where fewer rows (all of them, or those of a class) make it certain. A smaller loss passes even where it
+is certain: a few known frames look like a new class, and four of them alone would turn down every update.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +29,8 @@ Flags = NDArray[np.bool_]
 class Exam:
     """Right or wrong, before and after: on judging rows of known classes, and on held-out rows of this update.
 
-    known_*: bool (J,), with the class of each row; held_*: bool (H,).
+    known_*: bool (J,), with the class of each row; held_*: bool (H,); factory: bool (F,), of the first F of the J rows,
+    by the factory's model.
     """
 
     known_before: Flags
@@ -36,6 +38,15 @@ class Exam:
     known_class: NDArray[np.int64]
     held_before: Flags
     held_after: Flags
+    factory: Flags
+
+    @property
+    def since_factory(self) -> Exam:
+        """The same rows, as far as the factory's file had them, with its model for the old one."""
+        rows = len(self.factory)
+        return replace(
+            self, known_before=self.factory, known_after=self.known_after[:rows], known_class=self.known_class[:rows]
+        )
 
 
 def decide(exam: Exam, names: list[str]) -> tuple[bool, str, dict[str, Any]]:
@@ -43,24 +54,23 @@ def decide(exam: Exam, names: list[str]) -> tuple[bool, str, dict[str, Any]]:
     judged, held = len(exam.known_before), len(exam.held_before)
     loss, bound = _loss_points(exam.known_before, exam.known_after)
     before, after = _share(exam.held_before), _share(exam.held_after)
-    # each class is a chance to be wrong about some class: together they share the level (Bonferroni)
-    classes = [_class_loss(exam, index, CERTAIN / len(names)) for index in range(len(names))]
+    classes = _class_losses(exam, names)
     worst = max(range(len(names)), key=lambda index: classes[index].points)
     figures = {
         "judge_rows": judged,
         "known_loss_points": round(loss, 2),
         "known_loss_bound_points": round(bound, 2),  # 90 % one-sided
+        "factory_rows": len(exam.factory),
+        "factory_loss_points": round(_loss_points(exam.factory, exam.since_factory.known_after)[0], 2),
         "worst_class": names[worst],
         "worst_class_loss_points": round(classes[worst].points, 2),
         "held_rows": held,
         "held_agreement_before": round(before, 4),
         "held_agreement_after": round(after, 4),
     }
-    if loss > MAX_LOSS_POINTS and (judged >= MIN_JUDGE_ROWS or _certain(exam.known_before, exam.known_after)):
-        return False, f"known classes lose {loss:.1f} points on {judged} rows, {MAX_LOSS_POINTS} are allowed", figures
-    for name, found in zip(names, classes, strict=True):
-        if found.points > MAX_LOSS_POINTS and found.certain:
-            return False, f"class '{name}' certainly loses: {found.points:.1f} points on {found.rows} rows", figures
+    too_much = _too_much(exam, names, "") or _too_much(exam.since_factory, names, " since the factory's model")
+    if too_much is not None:
+        return False, too_much, figures
     if judged < MIN_JUDGE_ROWS or held < MIN_HELD_ROWS:
         reason = (
             f"cannot tell: {judged} judging rows (of {MIN_JUDGE_ROWS}) and {held} held-out rows (of {MIN_HELD_ROWS})"
@@ -74,10 +84,26 @@ def decide(exam: Exam, names: list[str]) -> tuple[bool, str, dict[str, Any]]:
     return True, f"held-out rows {before:.0%} -> {after:.0%}, {cost}", figures
 
 
+def _too_much(exam: Exam, names: list[str], since: str) -> str | None:
+    """What is lost of the known classes beyond what is allowed, in words."""
+    rows, (loss, _) = len(exam.known_before), _loss_points(exam.known_before, exam.known_after)
+    if loss > MAX_LOSS_POINTS and (rows >= MIN_JUDGE_ROWS or _certain(exam.known_before, exam.known_after)):
+        return f"known classes lose {loss:.1f} points{since} on {rows} rows, {MAX_LOSS_POINTS} are allowed"
+    for name, found in zip(names, _class_losses(exam, names), strict=True):
+        if found.points > MAX_LOSS_POINTS and found.certain:
+            return f"class '{name}' certainly loses: {found.points:.1f} points{since} on {found.rows} rows"
+    return None
+
+
 class _ClassLoss(NamedTuple):
     points: float
     rows: int
     certain: bool
+
+
+def _class_losses(exam: Exam, names: list[str]) -> list[_ClassLoss]:
+    # each class is a chance to be wrong about some class: together they share the level (Bonferroni)
+    return [_class_loss(exam, index, CERTAIN / len(names)) for index in range(len(names))]
 
 
 def _class_loss(exam: Exam, index: int, level: float) -> _ClassLoss:

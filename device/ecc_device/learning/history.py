@@ -88,9 +88,12 @@ def _known(figures: Mapping[str, Any]) -> str:
     worst = ""
     if figures.get("worst_class_loss_points", 0.0) > 0.0:
         worst = f"; most of all '{figures['worst_class']}', {figures['worst_class_loss_points']:.1f} points"
+    since = ""
+    if "factory_loss_points" in figures:  # an earlier version did not measure it
+        since = f", {_points(figures['factory_loss_points'])} since the factory's model"
     return (
         f"{_points(figures['known_loss_points'])} on {figures['judge_rows']} judging rows (90 % sure: loses less than "
-        f"{figures['known_loss_bound_points']:.1f}), {MAX_LOSS_POINTS:.1f} may be lost{worst}"
+        f"{figures['known_loss_bound_points']:.1f}){since}; {MAX_LOSS_POINTS:.1f} may be lost{worst}"
     )
 
 

@@ -22,13 +22,14 @@ from ecc_device.learning.checkpoint import Checkpoint
 from ecc_device.learning.lesson import Learnt, Lesson, unpack_rows
 from ecc_device.learning.recipes import Recipe
 from ecc_model.bits import Spikes
-from ecc_model.nets import losses
+from ecc_model.nets import integers, losses
 from ecc_model.nets.checkpoint import load_edge
 from ecc_model.nets.neuron import Lif
 from ecc_model.nets.quantize import compile_section
 from ecc_model.nets.vgg import Classifier
 
 ROWS_AT_ONCE = 256  # through the old exit
+Answer = Callable[[nn.Sequential, Tensor], Tensor]  # an exit's logits (B, N) of spikes (T, B, ...)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,15 +83,17 @@ def learn(
 ) -> nn.Sequential:
     """`L = CE + l_new KL(cloud) + l_old KL(old exit) [+ CE of replayed rows]`; returns a new exit, in eval mode.
 
+    Both exits answer as their integer programs do; where batch norm moves there is none yet, and they answer in floats.
     From a checkpoint of the same lessons, recipe and seed it goes on to the same bits.
     """
+    answer = integers.answer if recipe.freeze_norm else _in_floats
     torch.manual_seed(seed)
     old = copy.deepcopy(exit_).eval()
     new = grow(exit_, lessons.logits.shape[1])
     spikes, teacher = _steps_first(lessons.spikes), torch.from_numpy(lessons.logits)
     replay, replay_labels = _steps_first(lessons.replay_spikes), torch.from_numpy(lessons.replay_labels)
     labels = teacher.argmax(1)
-    old_logits, old_replay = _logits(old, spikes), _logits(old, replay)
+    old_logits, old_replay = _logits(answer, old, spikes), _logits(answer, old, replay)
     optimizer = torch.optim.Adam(new.parameters(), lr=recipe.learning_rate)
     batches = max(1, -(-len(labels) // recipe.batch))
     new.train()
@@ -105,7 +108,7 @@ def learn(
                 order = torch.randperm(len(labels))
             rows = order[(step % batches) * recipe.batch : (step % batches + 1) * recipe.batch]
             again = torch.randint(len(replay_labels), (recipe.batch,)) if recipe.replay else rows[:0]
-            out = cast(Tensor, new(torch.cat([spikes[:, rows], replay[:, again]], dim=1).float()))
+            out = answer(new, torch.cat([spikes[:, rows], replay[:, again]], dim=1).float())
             fresh, kept = out[: len(rows)], out[len(rows) :]
             loss = losses.joint(fresh, labels[rows], teacher[rows], recipe.l_new)
             loss = loss + losses.without_forgetting(fresh, old_logits[rows], recipe.l_old)
@@ -156,10 +159,14 @@ def _parts(net: nn.Module, optimizer: torch.optim.Adam) -> Iterator[tuple[str, T
             yield f"adam.{index}.{name}", tensor
 
 
-def _logits(exit_: nn.Sequential, spikes: Tensor) -> Tensor:
+def _in_floats(exit_: nn.Sequential, spikes: Tensor) -> Tensor:
+    return cast(Tensor, exit_(spikes))
+
+
+def _logits(answer: Answer, exit_: nn.Sequential, spikes: Tensor) -> Tensor:
     """(T, R, ...) spikes to logits (R, N), in parts: all rows at once would need gigabytes."""
     with torch.no_grad():
-        return torch.cat([exit_(part.float()) for part in torch.split(spikes, ROWS_AT_ONCE, dim=1)])
+        return torch.cat([answer(exit_, part.float()) for part in torch.split(spikes, ROWS_AT_ONCE, dim=1)])
 
 
 def _steps_first(spikes: Spikes) -> Tensor:

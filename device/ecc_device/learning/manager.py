@@ -218,15 +218,13 @@ class UpdateManager:
         keep = False
         try:
             job = self._job(work, model)
-            last_row = max(job.row_ids)
-            latest = self._store.versions()[-1]
-            if latest.state == "rejected" and latest.parent == active.no and latest.figures.get("last_row") == last_row:
-                raise UpdateError(f"these rows were turned down before (version {latest.no}); waiting for new answers")
+            self._refuse_again(job, active)
             outcome = self._process.run(work, self._budget_s)
             candidate = self._checked(work / "candidate.pt", outcome, model)
-            figures = outcome.figures | {"accepted": outcome.accepted, "reason": outcome.reason, "last_row": last_row}
+            figures = outcome.figures | {"accepted": outcome.accepted, "reason": outcome.reason}
+            figures["last_row"] = max(job.row_ids)
             known = figures | {ROW_IDS: outcome.row_ids}
-            no = add_model(self._store, self._folder, candidate, active.no, known, self._clock.now())
+            no = add_model(self._store, self._folder, candidate, active.no, known, self._clock.now(), job.row_ids)
         except Interrupted:
             keep = True
             raise
@@ -254,6 +252,14 @@ class UpdateManager:
         job, arrays = assemble(model.path, model.labels, rows, self._store.labels, self._learner, self._seed)
         write_job(work, job, arrays)
         return job
+
+    def _refuse_again(self, job: Job, active: Version) -> None:
+        """`UpdateError` when all rows of the job were among those of the latest candidate, which was turned down."""
+        latest = self._store.versions()[-1]
+        # without `last_row` it was not turned down for its rows: see `discard_trial`
+        judged = latest.state == "rejected" and latest.parent == active.no and "last_row" in latest.figures
+        if judged and self._store.unlearnt_rows(latest.no).issuperset(job.row_ids):
+            raise UpdateError(f"these rows were turned down before (version {latest.no}); waiting for new answers")
 
     def _begin_shadow(self, version: Version) -> None:
         """Let an accepted candidate answer silently, or at once where that is switched off."""

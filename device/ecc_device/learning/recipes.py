@@ -34,3 +34,5 @@ LEARNERS = {
     "lwf-plain": ("lwf-plain",),
 }
 DEFAULT = "auto"
+NONE = "none"  # a device that never learns
+CHOICES = (*LEARNERS, NONE)

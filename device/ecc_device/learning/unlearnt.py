@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecc_device.calibration import entropies, expected_calibration_error, fit_temperature, fit_threshold
-from ecc_device.learning.gate import Exam
+from ecc_device.learning.gate import Exam, Flags
 from ecc_device.learning.lesson import Logits, Packed
 from ecc_model.modelfile import EdgeModel
 from ecc_model.numerics import softmax
@@ -45,11 +45,16 @@ class Unlearnt:
         """The temperature alone, for logits (R, N)."""
         return fit_temperature(logits.tolist(), self.labels.tolist())
 
-    def exam(self, before: Logits, after: Logits) -> Exam:
-        """Right and wrong by the logits of the old model and of the candidate."""
-        old, new = before.argmax(axis=1) == self.labels, after.argmax(axis=1) == self.labels
+    def exam(self, before: Logits, after: Logits, factory: Flags) -> Exam:
+        """Right and wrong by the logits of the old model and of the candidate; `factory`: see `Exam`."""
+        old, new = self.right(before), self.right(after)
         cut = self.judging
-        return Exam(old[:cut], new[:cut], self.labels[:cut], old[cut:], new[cut:])
+        return Exam(old[:cut], new[:cut], self.labels[:cut], old[cut:], new[cut:], factory)
+
+    def right(self, logits: Logits) -> Flags:
+        """Where the answers by logits (R, N) are right, bool (R,)."""
+        found: Flags = logits.argmax(axis=1) == self.labels
+        return found
 
     def calibration_error(self, logits: Logits, temperature: float) -> float:
         """ECE of these logits on all rows; a class that a model does not know counts as wrong."""

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from ecc_model.errors import SourceError
 __all__ = ["ACCEPTED", "Camera", "Frame", "ImageFolder", "NpzRecording", "Source", "open_source", "save_npz"]
 
 _CAMERA = "camera:"
+_OTHER_CAMERA = re.compile(r"(?:/dev/video)?([0-9]+)")  # as OpenCV and Linux call it
 ACCEPTED = "a folder of images or events, a video, .npz, .mcap, .raw or .bin file, or camera:N"
 _ACCEPTED = f"a source is {ACCEPTED}"
 
@@ -41,6 +43,14 @@ def open_source(spec: str) -> Source:
         if not (number.isascii() and number.isdigit()):
             raise SourceError(f"{spec}: '{number}' is not a camera number; {_ACCEPTED}")
         return Camera(int(number))
+    named = _OTHER_CAMERA.fullmatch(spec)
+    if named is not None and not Path(spec).is_dir():
+        raise SourceError(f"{spec}: a camera is given as {_CAMERA}{named[1]}")
+    if "://" in spec:
+        raise SourceError(
+            f"{spec}: cameras behind a network are not read; read them in a program of yours, which calls "
+            "ecc_snn.Edge.classify for each frame"
+        )
     name, _, how = (spec, "", "") if Path(spec).exists() else spec.partition("#")
     path = Path(name)
     if path.is_dir():

@@ -65,10 +65,15 @@ class Lif(nn.Module):
         spikes = []
         for x in current:
             potential = potential + (x - potential) / TAU
-            spike = cast(Tensor, _Step.apply(potential - V_THRESHOLD))  # type: ignore[no-untyped-call,unused-ignore]
+            spike = step(potential - V_THRESHOLD)
             potential = potential * (1.0 - spike.detach())
             spikes.append(spike)
         return torch.stack(spikes)
+
+
+def step(distance: Tensor) -> Tensor:
+    """Spikes, 1 where a potential is at `distance` >= 0 from the threshold; the gradient is an arctangent's."""
+    return cast(Tensor, _Step.apply(distance))  # type: ignore[no-untyped-call,unused-ignore]
 
 
 class _Step(torch.autograd.Function):

@@ -1,5 +1,6 @@
 """Candidates of each learner: what they learn from, what they carry, which one is preferred."""
 
+import re
 import zipfile
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from ecc_device.learning.lesson import count_rows, exit_logits, unpack_rows
 from ecc_device.learning.recipes import JOINED, LEARNERS, LWF, OURS
 from ecc_model import bits
 from ecc_model.errors import UpdateError
-from ecc_model.modelfile import read_edge
+from ecc_model.modelfile import read_edge, write_learnt
 from ecc_model.nets.checkpoint import load_edge
 from ecc_model.nets.neuron import Lif
 from ecc_model.program import Conv, MaxPool, Probe, Readout
@@ -133,6 +134,37 @@ def test_the_models_own_exit_goes_on_deciding_among_its_classes(course, learner)
     np.testing.assert_array_equal(new[:, :6], old)
     assert (new.argmax(axis=1) == course.unlearnt.labels).mean() > 0.9
     assert (new[: course.unlearnt.judging].argmax(axis=1) >= 6).mean() <= TAKEN_FOR_NEW
+
+
+def test_every_model_that_is_learnt_knows_what_the_factorys_answered_rightly(models, course, tmp_path):
+    base = read_edge(models.edge)
+    judging = base.guard.judge.astype(bool)
+    right = exit_logits(base.program, base.guard.bits[judging]).argmax(axis=1) == base.guard.labels[judging]
+    assert base.guard.factory is None
+    job, _ = update(models, "analytic")
+    for learner, name in (("analytic", "first.pt"), ("lwf", "other.pt")):
+        write_taught(tmp_path / name, job, course.taught(learner))
+        np.testing.assert_array_equal(read_edge(tmp_path / name).guard.factory, right)
+    later = Course(*update(replace(models, edge=tmp_path / "first.pt"), "analytic"), lambda share: None)
+    assert later.unlearnt.judging > len(right)
+    write_taught(tmp_path / "second.pt", later.job, later.taught("analytic"))
+    np.testing.assert_array_equal(read_edge(tmp_path / "second.pt").guard.factory, right)
+
+
+def test_a_candidate_is_turned_down_for_what_was_lost_before_it(models, tmp_path):
+    """The active model errs in ten judging rows, 4.6 points, in which the factory's did not."""
+    base = read_edge(models.edge)
+    judging = np.flatnonzero(base.guard.judge)
+    labels = base.guard.labels.copy()
+    labels[judging[:10]] = (labels[judging[:10]] + 1) % 6
+    guard = replace(base.guard, labels=labels, factory=np.ones(len(judging), np.uint8))
+    told = {name: getattr(base, name) for name in ("labels", "temperature", "threshold", "statistics")}
+    edge = tmp_path / "active.pt"
+    write_learnt(edge, base, base.program, guard, early=None, provenance={}, **told)
+    outcome = make_candidate(tmp_path, *update(replace(models, edge=edge), "analytic"), lambda share: None)
+    assert not outcome.accepted
+    assert re.match(r"known classes lose \d\.\d points since the factory's model on 216 rows, 3.0 are", outcome.reason)
+    assert outcome.figures["known_loss_points"] <= 2.5
 
 
 def test_classes_that_overlap_are_told_apart_in_favour_of_the_known_one(models):

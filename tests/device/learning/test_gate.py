@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ def exam(lost=0, won=0, rows=200, held_before=2, held_after=18, held=20, lost_cl
     of_class = np.flatnonzero(known_class == lost_class)
     after[of_class[:lost]] = False
     before[of_class[lost : lost + won]] = False
-    return Exam(before, after, known_class, np.arange(held) < held_before, np.arange(held) < held_after)
+    return Exam(before, after, known_class, np.arange(held) < held_before, np.arange(held) < held_after, before)
 
 
 def test_accepts_a_candidate_that_learns_and_keeps():
@@ -65,8 +67,60 @@ def test_with_many_classes_one_of_them_loses_something_by_chance():
     known_class = np.arange(360) % 6
     before, after = np.ones(360, bool), np.ones(360, bool)
     after[np.flatnonzero(known_class == 3)[:4]] = False
-    held = np.zeros(20, bool), np.ones(20, bool)
+    held = np.zeros(20, bool), np.ones(20, bool), before
     assert decide(Exam(before, after, known_class, *held), names)[0]
     after[np.flatnonzero(known_class == 3)[:6]] = False
     accepted, reason, _ = decide(Exam(before, after, known_class, *held), names)
     assert (accepted, reason) == (False, "class '3' certainly loses: 10.0 points on 60 rows")
+
+
+def test_small_losses_of_many_updates_do_not_add_up():
+    """Each update alone may lose 2.5 points; the first is the last that may."""
+    factory, right, decisions = np.ones(200, bool), np.ones(200, bool), []
+    for update in range(3):
+        after = right.copy()
+        after[5 * update : 5 * update + 5] = False
+        decisions.append(decide(replace(exam(), known_before=right, known_after=after, factory=factory), NAMES))
+        right = after
+    assert [accepted for accepted, _, _ in decisions] == [True, False, False]
+    assert [found["known_loss_points"] for _, _, found in decisions] == [2.5, 2.5, 2.5]
+    assert [found["factory_loss_points"] for _, _, found in decisions] == [2.5, 5.0, 7.5]
+    assert decisions[1][1] == "known classes lose 5.0 points since the factory's model on 200 rows, 3.0 are allowed"
+
+
+def test_what_was_won_may_be_lost_again():
+    """A model that knows 5 points more than the factory's may not lose them at once, but bit by bit."""
+    factory = np.arange(200) >= 10
+    better, worse = np.ones(200, bool), np.arange(200) >= 5
+    accepted, _, found = decide(replace(exam(), known_before=better, known_after=worse, factory=factory), NAMES)
+    assert accepted
+    assert (found["known_loss_points"], found["factory_loss_points"], found["factory_rows"]) == (2.5, -2.5, 200)
+
+
+def test_a_class_is_compared_with_the_factorys_model_too():
+    factory, right = np.ones(360, bool), np.ones(360, bool)
+    found = exam(rows=360)
+    found.known_class[:] = np.arange(360) % 6
+    own = np.flatnonzero(found.known_class == 3)
+    right[own[:4]] = False
+    after = right.copy()
+    after[own[4:6]] = False
+    names = [str(index) for index in range(6)]
+    accepted, reason, _ = decide(replace(found, known_before=right, known_after=after, factory=factory), names)
+    assert (accepted, reason) == (
+        False,
+        "class '3' certainly loses: 10.0 points since the factory's model on 60 rows",
+    )
+
+
+def test_rows_that_joined_later_are_none_of_the_factorys():
+    """200 rows of its own; of 40 others, learnt since, ten are right now that were wrong."""
+    before, after = np.ones(240, bool), np.ones(240, bool)
+    before[:4] = before[200:210] = False
+    after[:8] = False
+    found = replace(exam(rows=240), known_before=before, known_after=after, factory=np.ones(200, bool))
+    accepted, reason, _ = decide(found, NAMES)
+    assert (accepted, reason) == (
+        False,
+        "known classes lose 4.0 points since the factory's model on 200 rows, 3.0 are allowed",
+    )

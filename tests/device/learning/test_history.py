@@ -20,6 +20,8 @@ FIGURES = {
     "contradicted": 2,
     "ece_after": 0.02,
     "ece_before": 0.05,
+    "factory_loss_points": 1.47,
+    "factory_rows": 204,
     "held_agreement_after": 0.9,
     "held_agreement_before": 0.1,
     "held_rows": 20,
@@ -58,8 +60,8 @@ def test_an_update_is_explained_in_words_with_its_figures():
         "why       held-out rows 10% -> 90%, and so on",
         "learnt    by 'analytic' from 132 rows, new classes: 6, 7; 3 rows wait, the cloud was unsure; "
         "2 rows wait, the cloud contradicts a clear answer of the edge",
-        "known     loses 0.5 points on 204 judging rows (90 % sure: loses less than 1.8), 3.0 may be lost; "
-        "most of all '4', 2.9 points",
+        "known     loses 0.5 points on 204 judging rows (90 % sure: loses less than 1.8), "
+        "loses 1.5 points since the factory's model; 3.0 may be lost; most of all '4', 2.9 points",
         "held out  agrees with the cloud on 90% of 20 rows that were not learnt, 10% before; "
         "more than before and 33% are asked for",
         "sure      calibration error 0.050 -> 0.020, threshold 0.500 -> 0.250",
@@ -82,6 +84,12 @@ def test_an_update_of_which_only_the_reason_is_known_is_explained_too():
     assert str(UpdateExplanation(bare)) == (
         "model     2, learnt from model 1: turned down\nwhy       the model could not be confirmed"
     )
+
+
+def test_an_update_of_an_earlier_version_does_not_say_what_was_lost_since_the_factory():
+    known = {name: value for name, value in FIGURES.items() if not name.startswith("factory")}
+    text = str(UpdateExplanation(find_update([FACTORY, version(2, "active", figures=known)], 2)))
+    assert "(90 % sure: loses less than 1.8); 3.0 may be lost; most" in text
 
 
 def test_a_number_that_is_no_update_names_those_that_are():

@@ -1,18 +1,26 @@
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from ecc_device.engines import make_engine
 from ecc_device.learning.checkpoint import STOPPED, Checkpoint
+from ecc_device.learning.lesson import exit_logits, unpack_rows
 from ecc_device.learning.lwf import Lessons, grow, learn
 from ecc_device.learning.recipes import OURS, PLAIN
 from ecc_model import bits
+from ecc_model.modelfile import read_edge
+from ecc_model.nets import integers, losses
 from ecc_model.nets.checkpoint import load_edge
 from ecc_model.nets.neuron import Lif
+from ecc_model.nets.quantize import compile_section
 from support.models import CONFIG, class_rows, write_tiny_models
 
 NOTHING = Checkpoint(None)
+EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +50,7 @@ def lessons(model):
 
 def accuracy(exit_, spikes, labels):
     with torch.no_grad():
-        out = exit_(torch.from_numpy(spikes).transpose(0, 1).float())
+        out = integers.answer(exit_, torch.from_numpy(spikes).transpose(0, 1).float())
     return float((out.argmax(1).numpy() == labels).mean())
 
 
@@ -56,6 +64,35 @@ def test_new_classes_are_learnt(exit_, lessons):
     learnt = learn(exit_, lessons, OURS, 0, lambda share: None, NOTHING)
     assert accuracy(learnt, lessons.spikes, lessons.logits.argmax(1)) > 0.9
     assert accuracy(learnt, lessons.replay_spikes, lessons.replay_labels) > 0.9
+
+
+def test_what_is_trained_is_what_the_integer_program_answers(monkeypatch):
+    """On real spikes of the shipped model: the logits that the loss sees, and those of the device."""
+    edge = EXAMPLES / "models" / "vgg9.pt"
+    shipped, net = read_edge(edge), load_edge(edge, Lif)
+    program, guard = shipped.program, shipped.guard
+    with np.load(EXAMPLES / "streams" / "first.npz") as stream:
+        frames, labels = stream["frames"][:200], stream["labels"][:200]
+    head = make_engine(None, program).head
+    rows = np.stack([np.frombuffer(bits.pack(head(frame)), np.uint8) for frame in frames])
+    numbered = 6.0 * np.eye(10, dtype=np.float32)[labels] + np.arange(200, dtype=np.float32)[:, None]
+    replayed = ~guard.judge.astype(bool)
+    replay = unpack_rows(guard.bits[replayed], program), guard.labels[replayed].astype(np.int64)
+    lessons = Lessons(unpack_rows(rows, program), numbered, *replay)
+    learnt = learn(net.exit, lessons, replace(OURS, steps=8), 0, lambda share: None, NOTHING)
+    seen = []
+
+    def joint(fresh, labels, teacher, weight):
+        seen.append((teacher.min(dim=1).values.long(), fresh.detach()))
+        return losses.joint(fresh, labels, teacher, weight)
+
+    monkeypatch.setattr("ecc_device.learning.lwf.losses", SimpleNamespace(**vars(losses) | {"joint": joint}))
+    learn(learnt, lessons, replace(OURS, steps=1, batch=200, learning_rate=0.0), 0, lambda share: None, NOTHING)
+    [(order, trained)] = seen
+    answered = exit_logits(replace(program, exit=compile_section(learnt, steps=program.steps)), rows)[order]
+    assert sorted(order.tolist()) == list(range(200))
+    assert (trained.argmax(dim=1).numpy() == answered.argmax(axis=1)).mean() >= 0.995
+    np.testing.assert_allclose(trained.numpy(), answered, rtol=0, atol=1e-5)
 
 
 def test_our_recipe_freezes_batch_norm_and_the_published_one_moves_it(exit_, lessons):

@@ -4,7 +4,9 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ecc_device.clock import VirtualClock
@@ -13,8 +15,11 @@ from ecc_device.learning.recipes import DEFAULT
 from ecc_device.models import open_active, rollback
 from ecc_device.store import Store
 from ecc_model.errors import DeviceError, ModelError, StoreError, StoreFull
-from support.models import DIGITS, write_tiny_models
-from support.rows import fill_answered
+from ecc_model.modelfile import labels_id
+from support.models import DIGITS, class_rows, write_tiny_models
+from support.rows import UPLOADS, fill_answered
+
+FAULTS = Path(__file__).parents[3] / "docs" / "faults.md"
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +97,7 @@ def test_undocking_stops_the_update_and_keeps_the_rows(device):
     manager.handle("undocked")
     decision = manager.wait(60)
     assert decision.reason == "stopped: undocked; the next update goes on from here"
+    assert f"`{decision.reason}`" in FAULTS.read_text()
     assert swaps == []
     assert store.summary().rows["labelled"] == 144
     assert store.active_version().no == 1
@@ -113,14 +119,57 @@ def test_a_learner_without_memory_leaves_everything_as_it_was(tmp_path, models, 
         assert store.summary().rows["labelled"] == 144
 
 
-def test_rows_that_were_turned_down_are_not_learnt_again(device, models):
-    store, manager, _, folder = device
-    model, no = open_active(models.edge, store, folder, 0.0)
-    last = max(row.id for row in store.labelled(bytes.fromhex(model.program.features_id)))
-    store.add_version(file="x.pt", sha256="0", features_id=bytes(32), parent=no, figures={"last_row": last}, time_s=0.0)
-    store.reject(2, {"last_row": last})
+def test_rows_that_were_turned_down_are_not_learnt_again(device):
+    store, manager, _, _ = device
+    ids = [row.id for row in store.labelled(store.active_version().features_id)]
+    figures = {"last_row": ids[-1]}
+    no = store.add_version(
+        file="x.pt", sha256="0", features_id=bytes(32), parent=1, figures=figures, time_s=0.0, row_ids=ids
+    )
+    store.reject(no, figures)
     manager.handle("charging")
     assert manager.wait(60).reason == "these rows were turned down before (version 2); waiting for new answers"
+
+
+def test_new_answers_to_older_rows_are_learnt_after_an_update_was_turned_down(tmp_path, models):
+    folder, features = tmp_path / "state", bytes.fromhex(models.program.features_id)
+
+    def answer(rows):
+        for row_id, label in rows:
+            logits = 6.0 * np.eye(10, dtype="<f4")[label]
+            assert store.answer(row_id, logits.tobytes(), labels_id(DIGITS), 1.0) == "stored"
+
+    with Store.open(folder) as store:
+        open_active(models.edge, store, folder, 0.0)
+        store.put_labels(labels_id(DIGITS), DIGITS)
+        packed = class_rows(models.program, UPLOADS, seed=3)
+        rows = [(store.add(0.0, features, bits, "0"), label) for bits, label in zip(packed, UPLOADS, strict=True)]
+        answer(rows[-24:])
+        manager = UpdateManager(
+            store, folder, VirtualClock(), lambda *_: None, shadow=no_shadow, shadow_frames=0, learner="analytic"
+        )
+        said = []
+        for _ in range(2):
+            manager.handle("charging")
+            said.append(manager.wait(100).reason)
+        assert said[0].startswith("cannot tell: 216 judging rows")
+        assert said[1] == "these rows were turned down before (version 2); waiting for new answers"
+        answer(rows[:-24])
+        manager.handle("charging")
+        decision = manager.wait(100)
+        assert decision.accepted, decision.reason
+        assert decision.figures["rows"] == 144
+        manager.close()
+
+
+def test_rows_that_an_earlier_version_turned_down_are_tried_once_more(device):
+    """Its store does not say which rows they were."""
+    store, manager, _, _ = device
+    figures = {"last_row": 144}
+    no = store.add_version(file="x.pt", sha256="0", features_id=bytes(32), parent=1, figures=figures, time_s=0.0)
+    store.reject(no, figures)
+    manager.handle("charging")
+    assert manager.wait(100).accepted
 
 
 def test_a_model_on_trial_when_the_device_died_is_turned_down(device, models):

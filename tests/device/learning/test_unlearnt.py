@@ -41,7 +41,8 @@ def test_a_class_that_a_model_does_not_know_counts_as_wrong():
 def test_the_exam_tells_known_and_held_out_rows_apart():
     rows = Unlearnt(np.zeros((4, 16), np.uint8), np.array([0, 1, 2, 3]), 2, 3, 0.9)
     before = np.eye(3, dtype=np.float32)[[0, 0, 2, 2]]
-    exam = rows.exam(before, np.eye(4, dtype=np.float32)[[0, 1, 0, 3]])
+    exam = rows.exam(before, np.eye(4, dtype=np.float32)[[0, 1, 0, 3]], np.array([False]))
+    assert exam.factory.tolist() == [False]
     assert (exam.known_before.tolist(), exam.known_after.tolist()) == ([True, False], [True, True])
     assert (exam.held_before.tolist(), exam.held_after.tolist()) == ([True, False], [False, True])
     assert exam.known_class.tolist() == [0, 1]
