@@ -17,7 +17,7 @@ from ecc_model.program import Program
 
 
 class EventEngine:
-    """Adds, for each spike, one row of weights to the sums that it reaches; the C library allocates nothing for a frame.
+    """Adds, for each spike, one row of weights to the sums that it reaches; a frame allocates nothing in C.
 
     isa: the instruction set in use; threads: how many share the rows of a map, while no other engine of the process
     uses them. `MissingEngine` where the C library was not built.
