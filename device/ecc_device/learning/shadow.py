@@ -3,7 +3,8 @@
 What it says to frames whose old answer is clear (see `ecc_device.learning.clear`) is held against what the gate has
 measured: it is dropped when it changes such answers to other known classes in a share that is more than
 `MAX_LOSS_POINTS` above the share on the judging rows, and chance does not explain it (90 % sure, Fisher's exact test).
-Frames that it takes for a new class say nothing: nobody knows what is on them.
+Of a frame that it takes for a new class nobody knows what is on it; but where it takes more than a third of the clear
+answers for new classes, rather the light has changed, and the cloud was wrong about what it learnt from.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from ecc_device.learning.gate import CERTAIN, MAX_LOSS_POINTS
 from ecc_device.results import Answer
 
 SHADOW_FRAMES = 100
+MOST_NEW = 1 / 3  # of the clear answers: a quarter where seven frames of ten show a new class, half under strong noise
+FEWEST_NEW = 5  # fewer may be so by chance
 MAX_STARTS = 5  # of one shadow run: a candidate that ends its device every time is dropped
 
 
@@ -55,6 +58,9 @@ class ShadowRun:
         excess = 100.0 * (here - there)
         if excess > MAX_LOSS_POINTS and chance(self._changed, self._rows, changed, rows) < CERTAIN:
             return False, f"shadow run: {counted}, the gate measured {changed} of {rows}", figures
+        clear = self._rows + self._new
+        if self._new >= FEWEST_NEW and self._new > MOST_NEW * clear:
+            return False, f"shadow run: {self._new} of {clear} clear answers were taken for new classes", figures
         return True, f"shadow run: {counted} (the gate: {changed} of {rows})", figures
 
 

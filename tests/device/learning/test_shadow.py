@@ -56,10 +56,19 @@ def test_what_chance_explains_or_the_budget_covers_is_no_reason():
     assert not run(("a", "a", 0.1, 960), ("a", "b", 0.1, 40), gate=gate)[0]
 
 
-def test_frames_that_are_taken_for_a_new_class_say_nothing():
-    accepted, _, figures = run(("a", "c", 0.1, 30), ("a", "a", 0.1, 10))
+def test_frames_that_are_taken_for_a_new_class_are_no_change():
+    accepted, _, figures = run(("a", "c", 0.1, 10), ("a", "a", 0.1, 20), ("a", "c", 0.3, 70))
     assert accepted
-    assert (figures["shadow_clear"], figures["shadow_new"]) == (10, 30)
+    assert (figures["shadow_clear"], figures["shadow_new"]) == (20, 10)
+
+
+def test_a_candidate_that_takes_more_than_a_third_of_clear_answers_for_new_classes_is_dropped():
+    accepted, reason, figures = run(("a", "c", 0.1, 11), ("a", "a", 0.1, 20))
+    assert not accepted
+    assert reason == "shadow run: 11 of 31 clear answers were taken for new classes"
+    assert (figures["shadow_clear"], figures["shadow_new"]) == (20, 11)
+    assert run(("a", "c", 0.1, 4), ("a", "a", 0.3, 20))[0]  # 4 of 4, by chance perhaps
+    assert not run(("a", "c", 0.1, 5), ("a", "a", 0.3, 20))[0]
 
 
 def test_chance_is_fishers():
