@@ -232,7 +232,7 @@ def test_the_validation_part_never_opens_the_test_part(tmp_path, monkeypatch):
     ("spec", "part", "text"),
     [
         ("digits", "training", "there is no part 'training' to report on; choose one of: test, validation"),
-        ("unlabelled.npz", "test", "unlabelled.npz: frames without labels cannot "),
+        ("unlabelled.npz", "test", "unlabelled.npz: frames without labels; "),
     ],
 )
 def test_data_that_cannot_be_judged(tmp_path, monkeypatch, spec, part, text):

@@ -67,8 +67,6 @@ def assemble(
     learn, choose = (part.of([data.names.index(name) for name in names]) for part in data.training())
     inside = [names.index(name) for name in known]
     own, learning = choose.of(inside), learn.of(inside)
-    if learning.sha256 != edge_record.provenance.data_sha256:
-        raise RunError(f"{edge} did not learn from these images of {data.name}; give what it learnt from")
     split_guard(own.labels)  # too few of them are better told before the training than after it
     if config.progressive and source.config.steps < 2:
         raise RunError(f"{edge} has one time step, and none can come before the others; leave --progressive out")
@@ -76,6 +74,8 @@ def assemble(
         raise RunError("early answers are the edge network's, which is trained with --together alone; add it")
     if config.early and source.config.steps < 2:
         raise RunError(f"{edge} has one time step, and nothing can be answered before it; leave --early out")
+    if learning.sha256 != edge_record.provenance.data_sha256:
+        raise RunError(f"{edge} did not learn from these images of {data.name}; give what it learnt from")
     torch.manual_seed(config.seed)
     net = recut(source, config)
     sizes = [msgspec.structs.replace(net.config, code_channels=channels) for channels in config.others]
