@@ -23,7 +23,7 @@ from ecc_tools.compiling import split_guard, write_cloud, write_model
 from ecc_tools.data.parts import DataSet, Labels
 from ecc_tools.frame_by_frame import integer_logits
 from ecc_tools.networks import DENSE, VGG9
-from ecc_tools.runs import Record, RunError, code_version, load_run, weights_sha256
+from ecc_tools.runs import Record, RunError, check_images, code_version, load_run, weights_sha256
 from ecc_tools.stages import Stage
 from ecc_tools.training import Plan, Views
 
@@ -74,8 +74,7 @@ def assemble(
         raise RunError("early answers are the edge network's, which is trained with --together alone; add it")
     if config.early and source.config.steps < 2:
         raise RunError(f"{edge} has one time step, and nothing can be answered before it; leave --early out")
-    if learning.sha256 != edge_record.provenance.data_sha256:
-        raise RunError(f"{edge} did not learn from these images of {data.name}; give what it learnt from")
+    check_images(edge, edge_record, learning, data.name)
     torch.manual_seed(config.seed)
     net = recut(source, config)
     sizes = [msgspec.structs.replace(net.config, code_channels=channels) for channels in config.others]

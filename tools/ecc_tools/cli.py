@@ -137,9 +137,9 @@ def compile_(
     """
     require("torch", "compiling a network")
     from ecc_tools.compiling import compare, load_plain, load_validation, write_model
-    from ecc_tools.edge_run import is_run, open_edge_run, write_run
+    from ecc_tools.edge_run import open_edge_run, write_run
     from ecc_tools.layers_compared import compare_layers
-    from ecc_tools.runs import RunError
+    from ecc_tools.runs import RunError, is_run
 
     if not is_run(network) and not network.is_file():
         raise ModelNotFound(network)

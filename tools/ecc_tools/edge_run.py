@@ -13,7 +13,7 @@ from ecc_model.program import Program
 from ecc_tools.compiling import write_model
 from ecc_tools.data.parts import DataSet, Part
 from ecc_tools.networks import VGG9
-from ecc_tools.runs import CONFIG, Record, RunError, code_version, load_run, weights_sha256
+from ecc_tools.runs import Record, RunError, check_images, code_version, load_run, weights_sha256
 from ecc_tools.training import Progress
 
 
@@ -26,11 +26,6 @@ class EdgeRun:
     choose: Part  # for validation
     record: Record
     sha256: str  # of the weights
-
-
-def is_run(folder: Path) -> bool:
-    """Whether `ecc-tools train` or `distill` made it."""
-    return (folder / CONFIG).exists()
 
 
 def open_edge_run(folder: Path, data: DataSet) -> EdgeRun:
@@ -46,8 +41,7 @@ def open_edge_run(folder: Path, data: DataSet) -> EdgeRun:
     if record.run.data.tasks:
         classes = [data.names.index(name) for name in names]
         learn, choose = learn.of(classes), choose.of(classes)
-    if learn.sha256 != record.provenance.data_sha256:
-        raise RunError(f"{folder} did not learn from these images of {data.name}; give what it learnt from")
+    check_images(folder, record, learn, data.name)
     return EdgeRun(cast(SpikingVgg9, net), learn, choose, record, weights_sha256(folder))
 
 

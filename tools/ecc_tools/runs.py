@@ -23,6 +23,7 @@ from torch import nn
 from ecc_model.errors import EccError
 from ecc_model.nets.neuron import Lif
 from ecc_model.nets.vit import pretrained_file
+from ecc_tools.data.parts import Part
 from ecc_tools.networks import VIT, Bottleneck, build_network
 from ecc_tools.training import Plan
 
@@ -116,7 +117,7 @@ class RunFolder:
 
         `RunError` for a folder that holds another run or cannot be made, or with `resume` for a config that differs.
         """
-        if not (self.path / CONFIG).exists():
+        if not is_run(self.path):
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
             except OSError as exc:
@@ -226,23 +227,39 @@ def load_weights(net: nn.Module, folder: Path, *, any_classes: bool = False) -> 
     return True
 
 
+def file_sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file. `OSError`."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def weights_sha256(folder: Path) -> str:
     """SHA-256 (hex) of a run's `weights.pt`. `RunError` where there is none yet."""
     try:
-        return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+        return file_sha256(folder / WEIGHTS)
     except OSError as exc:
         raise RunError(f"{folder} holds no trained network ({WEIGHTS}); give the --out of a training") from exc
 
 
+def is_run(folder: Path) -> bool:
+    """Whether `ecc-tools train` or `distill` made it."""
+    return (folder / CONFIG).exists()
+
+
+def check_images(folder: Path, record: Record, learn: Part, name: str) -> None:
+    """`RunError` unless the run in `folder` learnt from the images `learn` of the set `name`."""
+    if learn.sha256 != record.provenance.data_sha256:
+        raise RunError(f"{folder} did not learn from these images of {name}; give what it learnt from")
+
+
 def is_pretrained(start: Path, network: str) -> bool:
     """Whether a run that begins with `start` begins with a ViT of the Hugging Face hub, or a folder of transformers."""
-    return network == VIT and not (start / CONFIG).exists()
+    return network == VIT and not is_run(start)
 
 
 def start_sha256(start: Path, network: str) -> str:
     """SHA-256 (hex) of the weights that a run begins with; a ViT of the hub is downloaded. `RunError`, `ModelError`."""
     if is_pretrained(start, network):
-        return hashlib.sha256(pretrained_file(start).read_bytes()).hexdigest()
+        return file_sha256(pretrained_file(start))
     return weights_sha256(start)
 
 

@@ -54,21 +54,21 @@ def decide(exam: Exam, names: list[str]) -> tuple[bool, str, dict[str, Any]]:
     judged, held = len(exam.known_before), len(exam.held_before)
     loss, bound = _loss_points(exam.known_before, exam.known_after)
     before, after = _share(exam.held_before), _share(exam.held_after)
-    classes = _class_losses(exam, names)
+    classes, since_factory = _class_losses(exam, names), exam.since_factory
     worst = max(range(len(names)), key=lambda index: classes[index].points)
     figures = {
         "judge_rows": judged,
         "known_loss_points": round(loss, 2),
         "known_loss_bound_points": round(bound, 2),  # 90 % one-sided
         "factory_rows": len(exam.factory),
-        "factory_loss_points": round(_loss_points(exam.factory, exam.since_factory.known_after)[0], 2),
+        "factory_loss_points": round(_loss_points(exam.factory, since_factory.known_after)[0], 2),
         "worst_class": names[worst],
         "worst_class_loss_points": round(classes[worst].points, 2),
         "held_rows": held,
         "held_agreement_before": round(before, 4),
         "held_agreement_after": round(after, 4),
     }
-    too_much = _too_much(exam, names, "") or _too_much(exam.since_factory, names, " since the factory's model")
+    too_much = _too_much(exam, names, "") or _too_much(since_factory, names, " since the factory's model")
     if too_much is not None:
         return False, too_much, figures
     if judged < MIN_JUDGE_ROWS or held < MIN_HELD_ROWS:

@@ -28,12 +28,8 @@ def silent(share: float) -> None:
     return None
 
 
-@pytest.mark.parametrize("kind", ["vgg9", "spiking-resnet18"])
-def test_rates_are_those_of_what_enters_each_layer(tmp_path: Path, kind: str) -> None:
-    folder, data = write_run(tmp_path / "run", kind), labelled()
-    anatomy = dissect(spec_of(read_record(folder)))
-    told: list[float] = []
-    rates = measure_rates(anatomy, folder, data, 100, told.append)
+def inputs_of(folder: Path, data: Labelled) -> dict[str, float]:
+    """The mean of what enters each convolution and linear layer of a run's network, in their order."""
     net, _ = load_run(folder)
     seen: dict[str, float] = {}
     for name, module in net.named_modules():
@@ -41,6 +37,16 @@ def test_rates_are_those_of_what_enters_each_layer(tmp_path: Path, kind: str) ->
             module.register_forward_hook(lambda _, inputs, out, name=name: seen.update({name: inputs[0].mean().item()}))
     with torch.no_grad():
         net(to_unit(torch.tensor(data.frames)))
+    return seen
+
+
+@pytest.mark.parametrize("kind", ["vgg9", "spiking-resnet18"])
+def test_rates_are_those_of_what_enters_each_layer(tmp_path: Path, kind: str) -> None:
+    folder, data = write_run(tmp_path / "run", kind), labelled()
+    anatomy = dissect(spec_of(read_record(folder)))
+    told: list[float] = []
+    rates = measure_rates(anatomy, folder, data, 100, told.append)
+    seen = inputs_of(folder, data)
     assert rates.layers == pytest.approx({layer.name: seen[layer.name] for layer in anatomy.layers if layer.spiking})
     assert max(rates.layers.values()) > 0.02
     # what leaves one cut enters the next layer
@@ -58,13 +64,7 @@ def test_rates_behind_a_bottleneck_are_those_of_what_has_passed_it(tmp_path: Pat
     folder = write_run(tmp_path / "run", kind, bottleneck=Bottleneck(split=split, code_channels=2))
     data = labelled()
     rates = measure_rates(dissect(spec_of(read_record(folder))), folder, data, 100, silent)
-    net, _ = load_run(folder)
-    seen: dict[str, float] = {}
-    for name, module in net.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            module.register_forward_hook(lambda _, inputs, out, name=name: seen.update({name: inputs[0].mean().item()}))
-    with torch.no_grad():
-        net(to_unit(torch.tensor(data.frames)))
+    seen = inputs_of(folder, data)
     found = [seen[name] for name in seen if name.startswith("net.") and not name.startswith("net.encoder")]
     assert list(rates.layers.values()) == pytest.approx(found[1 : 1 + len(rates.layers)])  # pixels enter the first one
     assert max(rates.layers.values()) > 0.02

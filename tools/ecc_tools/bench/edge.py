@@ -131,13 +131,13 @@ def measure(subject: Subject, engines: dict[str, Engine], peers: dict[str, Peer]
             for layer in layers
         ],
     }
-    if not subject.asked and operations.min() < operations.max():
+    if subject.asked:
+        return row
+    if operations.min() < operations.max():
         row["line"] = line(operations, np.sum([layer.nanoseconds for layer in layers], axis=0) / 1e6)
-    if not subject.asked:
-        own = classes(timed[OURS], len(subject.frames))
-        same = {name: classes(timed[name], len(own)) == own for name in peers if name not in DENSE}
-        row["same_class"] = {name: round(float(flags.mean()), 4) for name, flags in same.items()}
-    return row
+    own = classes(timed[OURS], len(subject.frames))
+    same = {name: classes(timed[name], len(own)) == own for name in peers if name not in DENSE}
+    return row | {"same_class": {name: round(float(flags.mean()), 4) for name, flags in same.items()}}
 
 
 def classes(call: Callable[[int], NDArray[np.float32]], frames: int) -> NDArray[np.intp]:

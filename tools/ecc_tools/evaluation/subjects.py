@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from ecc_model.nets.neuron import Lif
 from ecc_model.nets.vgg import to_unit
 from ecc_tools.batched import BatchedProgram, Synapses, Watch, fit_all
 from ecc_tools.evaluation.counting import Tally
-from ecc_tools.runs import WEIGHTS, load_run
+from ecc_tools.runs import file_sha256, load_run, weights_sha256
 
 Logits = NDArray[np.float32]
 Answer = Callable[[Pixels, Tally | None], Logits]
@@ -84,7 +83,7 @@ def _float_edge(path: Path, manifest: Manifest) -> Subject:
     net = load_edge(path, Lif)
     labels = _labels(path, manifest, net.config.classes)
     answer = _network(net, net.config.frame)
-    return Subject(path, "float network", _sha256(path), labels, answer, manifest.temperature, manifest.threshold)
+    return Subject(path, "float network", file_sha256(path), labels, answer, manifest.temperature, manifest.threshold)
 
 
 def _teacher(path: Path) -> Subject:
@@ -95,7 +94,7 @@ def _teacher(path: Path) -> Subject:
         )
     labels = _labels(path, manifest, net.config.classes)
     answer = _network(net.teacher, FrameSpec(*manifest.frame))
-    return Subject(path, "cloud's network for frames", _sha256(path), labels, answer, manifest.temperature, None)
+    return Subject(path, "cloud's network for frames", file_sha256(path), labels, answer, manifest.temperature, None)
 
 
 def _run(folder: Path) -> Subject:
@@ -104,7 +103,7 @@ def _run(folder: Path) -> Subject:
     answer = _network(net, FrameSpec(1, channels, height, width))
     what = f"float network ({record.run.network.kind})"
     labels = record.provenance.labels
-    return Subject(folder, what, _sha256(folder / WEIGHTS), labels, answer, None, None, is_run=True)
+    return Subject(folder, what, weights_sha256(folder), labels, answer, None, None, is_run=True)
 
 
 def _labels(path: Path, manifest: Manifest, classes: int) -> tuple[str, ...]:
@@ -123,7 +122,3 @@ def _network(net: nn.Module, spec: FrameSpec) -> Answer:
         return logits
 
     return answer
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -7,8 +7,8 @@ from pathlib import Path
 from ecc_model.modelfile import EdgeModel, read_edge
 from ecc_tools.assembling import EDGE_FILE
 from ecc_tools.data.parts import DataSet
-from ecc_tools.edge_run import is_run, open_edge_run, write_run
-from ecc_tools.runs import weights_sha256
+from ecc_tools.edge_run import open_edge_run, write_run
+from ecc_tools.runs import is_run, weights_sha256
 from ecc_tools.training import Progress
 
 COMPILED = "base.pt"

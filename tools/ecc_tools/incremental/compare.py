@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from ecc_tools.incremental.scenes import Flags, Names, Scene, ask, see
 from ecc_tools.incremental.scores import over_seeds
 from ecc_tools.incremental.stream import make_streams, run_stream
 from ecc_tools.incremental.whole import WHOLE, Shown, run_whole
+from ecc_tools.runs import file_sha256
 from ecc_tools.stages import Stage
 
 AUGMENTATIONS = {"digits": "digits"}  # data -> how `lwf-full` sees its frames; all others as below
@@ -165,8 +165,7 @@ def _cloud(base: EdgeModel, path: Path, asked: Asked) -> CloudModel:
 
 
 def _settings(base: EdgeModel, cloud: Path, asked: Asked) -> Record:
-    digest = hashlib.sha256(cloud.read_bytes()).hexdigest()
-    return {"model": base.sha256, "cloud": digest, "data": asked.data.name, "part": asked.part}
+    return {"model": base.sha256, "cloud": file_sha256(cloud), "data": asked.data.name, "part": asked.part}
 
 
 def _foreign(base: EdgeModel, scene: Scene) -> Flags:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from ecc_tools.batched import BatchedProgram, in_chunks
 from ecc_tools.collaborate.operations import sections_mj
 from ecc_tools.data.parts import DataSet
 from ecc_tools.evaluation.counting import Tally
-from ecc_tools.runs import RunError, weights_sha256
+from ecc_tools.runs import RunError, file_sha256, weights_sha256
 from ecc_tools.splitting.candidates import Candidate
 from ecc_tools.stages import Stage
 
@@ -165,8 +164,8 @@ def _time_ms(model: EdgeModel, table: RateTable, frames: Pixels) -> float:
 
 def _files(folder: Path) -> tuple[str, str]:
     """What `Figures.files` says of a folder; "" for a file that is not there."""
-    edge, cloud = (folder / EDGE_FILE, folder / CLOUD_FILE)
-    first, second = (hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "" for path in (edge, cloud))
+    edge, cloud = folder / EDGE_FILE, folder / CLOUD_FILE
+    first, second = (file_sha256(path) if path.exists() else "" for path in (edge, cloud))
     return first, second
 
 
